@@ -1,0 +1,9 @@
+//! The lowest layer: identifiers, limits, clock, processes, files, secrets. Imports nothing else of the crate.
+
+pub mod clock;
+pub mod exec;
+pub mod fsio;
+pub mod ids;
+pub mod interrupt;
+pub mod limits;
+pub mod secret;

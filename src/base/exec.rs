@@ -1,0 +1,316 @@
+//! Child processes: the one place that starts any. Argument arrays only, never a shell; a small known
+//! environment; standard error kept (bounded) for the message; a child is killed and reaped when its handle is dropped.
+
+use super::limits::STDERR_BYTES_MAX;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+/// Why a child process did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It could not be found.
+    #[error("{program} was not found on this machine (looked in {looked_in})")]
+    NotFound {
+        /// The program's name.
+        program: String,
+        /// Where it was looked for.
+        looked_in: String,
+    },
+    /// It could not be started.
+    #[error("cannot start {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its output could not be read or its end not waited for.
+    #[error("cannot read from {program}")]
+    Io {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended with a failure.
+    #[error("{program} failed with {status}: {stderr}")]
+    Failed {
+        /// The program.
+        program: String,
+        /// `exit code 1` or `signal 9`.
+        status: String,
+        /// What it said, trimmed and bounded.
+        stderr: String,
+    },
+}
+
+/// Environment variables a child keeps: what a program needs to find its libraries, its locale and the user's
+/// files, and nothing that could carry a secret.
+const KEPT_VARIABLES: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "LOCALE_ARCHIVE"];
+
+/// A command to be run: a program and its arguments.
+#[derive(Debug)]
+pub struct Exec {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    variables: Vec<(String, OsString)>,
+    folder: Option<PathBuf>,
+    user: Option<(u32, u32)>,
+}
+
+impl Exec {
+    /// A command without arguments. Nothing secret may be an argument: every process can read them.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), arguments: Vec::new(), variables: Vec::new(), folder: None, user: None }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, arguments: I) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets one environment variable. Nothing secret may stand in it.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs it in this folder.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Runs it as this user and group (needs root).
+    #[must_use]
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// The program's file name, for messages.
+    pub fn program_name(&self) -> String {
+        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts processes and reads what they inherit")]
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env_clear();
+        for name in KEPT_VARIABLES {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        if let Some((uid, gid)) = self.user {
+            use std::os::unix::process::CommandExt;
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    /// Starts it with its standard output as a pipe to read from. `stdin` is a file to read or nothing.
+    pub fn stream(self, stdin: Option<std::fs::File>) -> Result<Running, ExecError> {
+        let program = self.program_name();
+        let mut child = self
+            .command()
+            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+        let stdout = child.stdout.take();
+        if let Some(pipe) = &stdout {
+            // A wider pipe means fewer switches between the two processes; a refusal costs only speed.
+            if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, 1024 * 1024) {
+                tracing::debug!(%error, "the pipe stays at its default size");
+            }
+        }
+        let stderr = child.stderr.take().map(keep_tail);
+        Ok(Running { program, child, stdout, stderr, finished: false })
+    }
+
+    /// Runs it to its end, feeding it `input`, and returns its whole standard output.
+    pub fn run(self, input: &[u8]) -> Result<Vec<u8>, ExecError> {
+        let program = self.program_name();
+        let io_error = |source| ExecError::Io { program: program.clone(), source };
+        let mut child = self
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+        let stderr = child.stderr.take().map(keep_tail);
+        let mut stdin = child.stdin.take();
+        let stdout = child.stdout.take();
+        let output = std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut bytes = Vec::new();
+                if let Some(mut pipe) = stdout {
+                    pipe.read_to_end(&mut bytes)?;
+                }
+                Ok::<_, io::Error>(bytes)
+            });
+            if let Some(pipe) = &mut stdin {
+                // A child that ends before it read everything says why by its exit status.
+                match io::Write::write_all(pipe, input) {
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+                    _ => {}
+                }
+            }
+            drop(stdin);
+            reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread ended early")))
+        })
+        .map_err(io_error)?;
+        let status = child.wait().map_err(io_error)?;
+        judge(&program, status, stderr)?;
+        Ok(output)
+    }
+}
+
+/// A child that is running, its output being read. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub struct Running {
+    program: String,
+    child: Child,
+    stdout: Option<ChildStdout>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+    finished: bool,
+}
+
+impl Running {
+    /// Waits for its end; an error when it failed. Read its output to the end first.
+    pub fn finish(mut self) -> Result<(), ExecError> {
+        drop(self.stdout.take());
+        let status = self.child.wait().map_err(|source| ExecError::Io { program: self.program.clone(), source })?;
+        self.finished = true;
+        judge(&self.program, status, self.stderr.take())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Read for Running {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stdout.as_mut().map_or(Ok(0), |pipe| pipe.read(buffer))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.finished {
+            // It may have ended by itself; either way it is reaped.
+            if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop)) {
+                tracing::debug!(program = self.program, %error, "the child could not be stopped");
+            }
+        }
+    }
+}
+
+fn keep_tail(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut kept = VecDeque::new();
+        let mut buffer = [0u8; 4096];
+        while let Ok(count) = pipe.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            kept.extend(&buffer[..count]);
+            let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
+            kept.drain(..excess);
+        }
+        kept.into()
+    })
+}
+
+fn judge(program: &str, status: ExitStatus, stderr: Option<JoinHandle<Vec<u8>>>) -> Result<(), ExecError> {
+    let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    if status.success() {
+        if !said.is_empty() {
+            tracing::info!(program, said, "a program warned");
+        }
+        return Ok(());
+    }
+    let status = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    };
+    let stderr = if said.is_empty() { "it said nothing".to_owned() } else { said };
+    Err(ExecError::Failed { program: program.to_owned(), status, stderr })
+}
+
+/// Finds a program by name in the folders of `PATH` and then in `further`.
+#[expect(clippy::disallowed_methods, reason = "the one place that looks programs up")]
+pub fn find(program: &str, further: &[PathBuf]) -> Result<PathBuf, ExecError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(further.iter().cloned()).collect();
+    folders.iter().map(|folder| folder.join(program)).find(|candidate| is_executable(candidate)).ok_or_else(|| {
+        let looked_in = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
+        ExecError::NotFound { program: program.to_owned(), looked_in }
+    })
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_carries_what_the_program_said() {
+        let error = Exec::new(find("sh", &[]).unwrap()).args(["-c", "echo no luck >&2; exit 3"]).run(b"").unwrap_err();
+        assert_eq!(error.to_string(), "sh failed with exit code 3: no luck");
+    }
+
+    #[test]
+    fn a_child_inherits_no_secret() {
+        let output = Exec::new(find("env", &[]).unwrap()).env("PGTZ", "UTC").run(b"").unwrap();
+        let text = String::from_utf8(output).unwrap();
+        assert!(text.contains("PGTZ=UTC"));
+        for line in text.lines() {
+            let name = line.split('=').next().unwrap();
+            assert!(name == "PGTZ" || KEPT_VARIABLES.contains(&name), "{name} was inherited");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_and_judged() {
+        let mut running =
+            Exec::new(find("sh", &[]).unwrap()).args(["-c", "echo half; kill -9 $$"]).stream(None).unwrap();
+        let mut text = String::new();
+        running.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "half\n");
+        assert_eq!(running.finish().unwrap_err().to_string(), "sh failed with signal 9: it said nothing");
+    }
+}

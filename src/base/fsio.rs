@@ -1,0 +1,202 @@
+//! Files of our own, written so that a crash leaves the old or the new, never a half; and who may read or write them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `create`, …
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It is larger than anything it may be.
+    #[error("{} has {length} bytes; at most {limit} are read", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Its mode lets the wrong people in.
+    #[error("{} can be {can} by others (mode {mode:04o})", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `changed`.
+        can: &'static str,
+        /// Its mode.
+        mode: u32,
+        /// The mode it should have.
+        wanted: u32,
+    },
+}
+
+impl FileError {
+    /// Wraps an error of the system with the file it happened on.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exposed { path, wanted, .. } => Some(format!("chmod {wanted:04o} {}", path.display())),
+            _ => None,
+        }
+    }
+
+    /// Whether the file is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(FileError::io("open", path))?;
+    read_open(&file, path, limit)
+}
+
+fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    let length = bytes.len() as u64;
+    if length > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), length, limit });
+    }
+    Ok(bytes)
+}
+
+/// Reads a file that only its owner may read or change, such as a key.
+pub fn read_private(path: &Path, limit: u64) -> Result<super::secret::Secret, FileError> {
+    let file = File::open(path).map_err(FileError::io("open", path))?;
+    let meta = file.metadata().map_err(FileError::io("look at", path))?;
+    if meta.is_file() {
+        let mode = meta.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            let can = if mode & 0o022 == 0 { "read" } else { "changed" };
+            return Err(FileError::Exposed { path: path.to_owned(), can, mode, wanted: mode & 0o700 });
+        }
+    }
+    Ok(super::secret::Secret::new(read_open(&file, path, limit)?))
+}
+
+/// Refuses a file that others than its owner may change, such as a policy.
+pub fn check_unchangeable(path: &Path) -> Result<(), FileError> {
+    let meta = fs::metadata(path).map_err(FileError::io("look at", path))?;
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(FileError::Exposed { path: path.to_owned(), can: "changed", mode, wanted: mode & 0o755 });
+    }
+    Ok(())
+}
+
+/// Creates a folder and its parents; those it creates get this mode.
+pub fn create_folder(path: &Path, mode: u32) -> Result<(), FileError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(FileError::io("create the folder", path))
+}
+
+/// Writes a file durably: a temporary file beside it, fsync, rename, fsync of the folder. Replaces what was there.
+pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let temporary = write_temporary(path, bytes, mode)?;
+    temporary.persist(path).map_err(|error| FileError::io("rename to", path)(error.error))?;
+    sync_folder_of(path)
+}
+
+/// Writes a new file durably; an error of kind `AlreadyExists` when there is one of that name, which stays as it is.
+pub fn create_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let temporary = write_temporary(path, bytes, mode)?;
+    temporary.persist_noclobber(path).map_err(|error| FileError::io("create", path)(error.error))?;
+    sync_folder_of(path)
+}
+
+fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<tempfile::NamedTempFile, FileError> {
+    let folder = folder_of(path);
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".tmp-")
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(folder)
+        .map_err(FileError::io("create a file in", folder))?;
+    temporary.write_all(bytes).map_err(FileError::io("write", path))?;
+    temporary.as_file().sync_all().map_err(FileError::io("sync", path))?;
+    Ok(temporary)
+}
+
+/// Makes what was created or renamed in a file's folder survive a power cut.
+pub fn sync_folder_of(path: &Path) -> Result<(), FileError> {
+    let folder = folder_of(path);
+    File::open(folder).and_then(|open| open.sync_all()).map_err(FileError::io("sync", folder))
+}
+
+/// The folder a file stands in; `.` for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Opens a file for appending and locking, creating it with this mode.
+pub fn open_or_create(path: &Path, mode: u32) -> Result<File, FileError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(mode)
+        .open(path)
+        .map_err(FileError::io("open", path))
+}
+
+/// Bytes free to this user on the filesystem that holds `path`.
+pub fn free_bytes(path: &Path) -> Result<u64, FileError> {
+    let stat =
+        rustix::fs::statvfs(path).map_err(|errno| FileError::io("look at the filesystem of", path)(errno.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_never_replaces_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        create_durably(&path, b"one", 0o600).unwrap();
+        let error = create_durably(&path, b"two", 0o600).unwrap_err();
+        assert!(matches!(error, FileError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists));
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        write_durably(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, b"secret").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = read_private(&path, 100).unwrap_err();
+        assert_eq!(error.hint().unwrap(), format!("chmod 0600 {}", path.display()));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_private(&path, 100).unwrap().expose(), b"secret");
+        assert!(matches!(read_private(&path, 3), Err(FileError::TooLarge { limit: 3, .. })));
+    }
+}

@@ -1,0 +1,48 @@
+//! Every limit of the program in one place, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Least length of a segment's plaintext, in bytes (the last one of an artifact may be shorter).
+pub const SEGMENT_BYTES_MIN: usize = 256 * 1024;
+/// Average length of a segment's plaintext, in bytes.
+pub const SEGMENT_BYTES_AVERAGE: usize = 1024 * 1024;
+/// Largest length of a segment's plaintext, in bytes.
+pub const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest length of a sealed object, in bytes: a segment that does not compress, plus gzip's, zstd's
+/// and age's overhead (24 bytes per 64 KiB and the header with one recipient), with room to spare.
+pub const OBJECT_BYTES_MAX: usize = SEGMENT_BYTES_MAX + 256 * 1024;
+/// An artifact up to this length, in bytes, is stored anew in every snapshot and never shared.
+pub const PRECIOUS_BYTES_MAX: u64 = 64 * 1024;
+/// Largest manifest that is read, in bytes: about three million segments.
+pub const MANIFEST_BYTES_MAX: u64 = 768 * 1024 * 1024;
+/// Largest sealed notes that are read, in bytes.
+pub const NOTES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Largest small file of a vault (keys, signatures, `vault.json`) that is read, in bytes.
+pub const SMALL_OBJECT_BYTES_MAX: u64 = 1024 * 1024;
+/// Most artifacts in a snapshot.
+pub const ARTIFACTS_MAX: usize = 10_000;
+/// Most segments in one artifact: 4 TiB at the average length.
+pub const SEGMENTS_MAX: usize = 4 * 1024 * 1024;
+/// Largest policy file, in bytes.
+pub const POLICY_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest name of a node, source or vault, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest artifact name, in bytes.
+pub const ARTIFACT_NAME_BYTES_MAX: usize = 200;
+/// Most of a child's standard error that is kept, in bytes.
+pub const STDERR_BYTES_MAX: usize = 64 * 1024;
+/// Memory a backup may use in all, in bytes, unless the policy says otherwise.
+pub const MEMORY_BYTES_DEFAULT: u64 = 96 * 1024 * 1024;
+/// Longest single hold of a live database's lock, unless the policy says otherwise.
+pub const LOCK_BUDGET_DEFAULT: Duration = Duration::from_millis(250);
+/// Longest single hold where a busy writer keeps restarting the copy; lightningd dies at 60 s.
+pub const LOCK_BUDGET_MAX_DEFAULT: Duration = Duration::from_secs(5);
+/// Shortest pause between two holds of a live database's lock.
+pub const LOCK_GAP: Duration = Duration::from_millis(150);
+/// How long objects that no manifest names are kept, unless the policy says otherwise.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_AVERAGE);
+const _: () = assert!(SEGMENT_BYTES_AVERAGE < SEGMENT_BYTES_MAX);
+const _: () = assert!(SEGMENT_BYTES_MAX < OBJECT_BYTES_MAX);
+const _: () = assert!(PRECIOUS_BYTES_MAX < SEGMENT_BYTES_MIN as u64);

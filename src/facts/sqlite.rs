@@ -1,0 +1,7 @@
+//! Placeholder.
+
+use serde::{Deserialize, Serialize};
+
+/// Placeholder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SqliteFacts {}

@@ -1,0 +1,3 @@
+//! Private places for rehearsals: a scratch PostgreSQL cluster, wiped at the end.
+
+pub mod cluster;
