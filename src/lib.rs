@@ -5,6 +5,7 @@ pub mod base;
 pub mod catalog;
 pub mod facts;
 pub mod manifest;
+pub mod notes;
 pub mod policy;
 pub mod report;
 pub mod sandbox;
