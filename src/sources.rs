@@ -1,4 +1,5 @@
-//! What is backed up. Each source reads something that lives on this host, checks it, and hands artifacts to a [`Sink`].
+//! What is backed up. Each source reads something that lives on this host, checks it, and hands artifacts to a
+//! [`Sink`].
 //! A source is passive: it never writes to what it protects and holds no lock longer than its budget.
 
 pub mod cln;

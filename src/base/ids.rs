@@ -92,7 +92,8 @@ text_id!(
 );
 text_id!(
     /// The name of an artifact: `<source>/<what>`, limited to `[A-Za-z0-9._/-]` so that awk can read a manifest.
-    ArtifactName, "artifact name", "use <source>/<what> of letters, digits, '.', '_', '-' and '/', no empty or dot part",
+    ArtifactName, "artifact name",
+    "use <source>/<what> of letters, digits, '.', '_', '-' and '/', no empty or dot part",
     |text| {
         text.len() <= limits::ARTIFACT_NAME_BYTES_MAX
             && text.split('/').count() >= 2
