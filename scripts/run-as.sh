@@ -5,7 +5,7 @@
 set -eu
 user=$1
 shift
-scratch=$(mktemp -d /tmp/relay-backup-run-as.XXXXXX)
+scratch=$(mktemp -d /tmp/rb-as.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
