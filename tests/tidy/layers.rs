@@ -81,7 +81,7 @@ pub(crate) fn check_file(path: &str, text: &str) -> Vec<Finding> {
             "give it one in LAYERS in tests/tidy/layers.rs",
         )),
         Some(layer) => {
-            for used in uses(&code, depth) {
+            for used in uses(&code, module, depth) {
                 findings.extend(judge_use(path, module, layer, &used, line_of(&code, used.at)));
             }
         }
@@ -191,26 +191,37 @@ fn word_places(code: &str, word: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Every path below the crate's root that the code names: `crate::…`, `relay_backup::…`, and as many `super::` as lead
-/// from a file this deep to the root. Braces of a `use` are opened.
-fn uses(code: &str, depth: usize) -> Vec<Use> {
-    let up = "super::".repeat(depth);
+/// Every path below the crate's root that the code of a file this deep in this module names: `crate::…`,
+/// `relay_backup::…`, and `super::` as often as it leads to the root or to the module. Braces of a `use` are opened.
+fn uses(code: &str, module: &str, depth: usize) -> Vec<Use> {
+    let to_root = "super::".repeat(depth);
+    let to_module = "super::".repeat(depth - 1);
     let mut found = Vec::new();
-    for prefix in ["crate::", "relay_backup::", up.as_str()] {
-        for (at, _) in code.match_indices(prefix) {
-            let before = &code[..at];
-            if before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':') {
-                continue;
-            }
-            let tail = &code[at + prefix.len()..];
-            if prefix != up || !tail.starts_with("super::") {
-                open(tail, at, &[], &mut found);
-            }
+    for prefix in ["crate::", "relay_backup::"] {
+        for at in path_begins(code, prefix) {
+            open(&code[at + prefix.len()..], at, &[], &mut found);
         }
     }
-    // From a file at the top, `super::` leads to the root too, but so does it from a module inside that file.
-    found.retain(|used| code[used.at..].starts_with(['c', 'r']) || layer_of(&used.path[0]).is_some());
+    for at in path_begins(code, &to_root) {
+        open(&code[at + to_root.len()..], at, &[], &mut found);
+    }
+    // From a module inside a file at the top, as many lead to the file itself: only known names are the root's.
+    found.retain(|used| !code[used.at..].starts_with("super") || layer_of(&used.path[0]).is_some());
+    if depth > 1 {
+        for at in path_begins(code, &to_module) {
+            open(&code[at + to_module.len()..], at, &[module.to_owned()], &mut found);
+        }
+    }
     found
+}
+
+/// Where a path begins with this prefix and with no further `super::`.
+fn path_begins(code: &str, prefix: &str) -> Vec<usize> {
+    let continues = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+    code.match_indices(prefix)
+        .map(|(at, _)| at)
+        .filter(|&at| !code[..at].ends_with(continues) && !code[at + prefix.len()..].starts_with("super::"))
+        .collect()
 }
 
 /// Reads one path, or a group of them in braces, and adds what it names.
@@ -254,7 +265,7 @@ pub(crate) fn check_circles<'a>(files: impl Iterator<Item = (&'a str, &'a str)>)
         let Some((module, depth)) = module_of(path) else { continue };
         let targets = edges.entry(module.to_owned()).or_default();
         targets.extend(
-            uses(&code_only(text), depth)
+            uses(&code_only(text), module, depth)
                 .into_iter()
                 .map(|used| used.path[0].clone())
                 .filter(|target| target != module),
@@ -340,6 +351,9 @@ mod tests {
             "use crate::sources::sqlite;",
             "the source files must not use the source sqlite",
         );
+        accepted("src/sources/cln/wallet.rs", "use super::hsm_secret; use super::super::{Sink, sqlite::Copy};");
+        refused("src/sources/lnd.rs", "use super::files::Files;", "the source lnd must not use the source files");
+        refused("src/sources/files/tar.rs", "use super::super::{Sink, cln};", "must not use the source cln");
         refused(
             "src/sources/lnd.rs",
             "use crate::sources::{Sink, files::Files};",

@@ -119,7 +119,7 @@ fn check_rust(path: &str, text: &str) -> Vec<Finding> {
             findings.push(Finding::failure(path, index + 1, rule, "break it"));
         }
     }
-    let plain = if is_test_file(path) { text } else { without_tests(text) };
+    let plain = without_tests(text);
     findings.extend(check_length(path, plain));
     let code = code_only(plain);
     findings.extend(check_functions(path, &code));
