@@ -86,7 +86,8 @@ impl TestEnv {
     /// A lightning directory of the regtest node of the fixtures as it was at this step (such as
     /// `04-after-25-payments`), with the modes lightningd gives. Called again, it replaces what the step brings.
     pub(crate) fn lightning_dir(&self, step: &str) -> PathBuf {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cln/node");
+        // Cargo runs tests in the package's folder; a path fixed when compiling would outlive a checkout that moves.
+        let fixtures = Path::new("tests/fixtures/cln/node");
         let read = |path: PathBuf| fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         self.write("lightning/regtest/hsm_secret", read(fixtures.join("hsm_secret")), 0o400);
         let database = read(fixtures.join(step).join("lightningd.sqlite3"));
