@@ -2,9 +2,17 @@
 //! nothing below this module sees the TOML.
 
 mod check;
+mod error;
+mod shape;
+mod show;
+mod source;
+mod url;
+mod values;
 mod wire;
 
-pub use check::{PolicyError, load, parse};
+pub use check::{load, parse};
+pub use error::{PolicyError, Problem};
+pub use show::show;
 pub use wire::schema;
 
 use crate::artifact::Codec;
@@ -37,12 +45,24 @@ pub struct Policy {
     pub text: String,
 }
 
+impl Policy {
+    /// The vaults whose copies count for `copies_required`: those that `backup` writes, and of these only the offsite
+    /// ones where any is marked so.
+    pub fn vaults_that_count(&self) -> Vec<&VaultPolicy> {
+        let written = || self.vaults.iter().filter(|vault| vault.via == Via::Backup);
+        let offsite: Vec<_> = written().filter(|vault| vault.offsite).collect();
+        if offsite.is_empty() { written().collect() } else { offsite }
+    }
+}
+
 /// Public keys of the policy.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// age recipients as text, X25519, ssh-ed25519 or plugin; at least one, no duplicates. Checked for form here,
-    /// turned into recipients by `seal`.
+    /// turned into recipients by `seal`. After `parse` those of `recipients_file` are still missing; `load` adds them.
     pub recipients: Vec<String>,
+    /// A file with further recipients.
+    pub recipients_file: Option<PathBuf>,
     /// Signing keys that count besides this host's own.
     pub trusted: Vec<TrustedKey>,
 }
@@ -65,6 +85,17 @@ pub enum KeyRole {
     Drill,
     /// Prune records.
     Pruner,
+}
+
+impl KeyRole {
+    /// The word used in the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Drill => "drill",
+            Self::Pruner => "pruner",
+        }
+    }
 }
 
 /// What must hold.
@@ -223,3 +254,6 @@ pub struct Retention {
     /// How long objects that no manifest names are kept.
     pub grace: Duration,
 }
+
+#[cfg(test)]
+mod tests;
