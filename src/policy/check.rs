@@ -143,7 +143,7 @@ impl<'a> Checker<'a> {
         wire: &Wire,
         sources: Option<&Spanned<DeValue<'_>>>,
     ) -> Result<Policy, PolicyError> {
-        let node = self.value("node", &wire.node, |text| name(text));
+        let node = self.value("node", &wire.node, name);
         let state_dir = match &wire.state_dir {
             Some(text) => self.value("state_dir", text, values::absolute),
             None => Some(PathBuf::from(STATE_DIR_DEFAULT)),
@@ -289,7 +289,7 @@ impl<'a> Checker<'a> {
     }
 
     fn vault(&mut self, wire: &VaultWire) -> Option<VaultPolicy> {
-        let name = self.value("[[vault]] name", &wire.name, |text| name(text));
+        let name = self.value("[[vault]] name", &wire.name, name);
         let url = self.value("[[vault]] url", &wire.url, url::vault);
         let credentials_file = wire
             .credentials_file

@@ -57,7 +57,7 @@ fn finish(
     codec: Option<&Spanned<String>>,
     kind: Option<SourceKind>,
 ) -> Read {
-    let name = checker.value("[[source]] name", &text, |text| name(text));
+    let name = checker.value("[[source]] name", &text, name);
     let codec = codec.and_then(|codec| checker.value("[[source]] codec", codec, parse_codec));
     let source = name.zip(kind).map(|(name, kind)| SourcePolicy { name, kind, codec });
     (text, source)

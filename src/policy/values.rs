@@ -155,7 +155,7 @@ pub(super) fn recipient(text: &str) -> Result<(), BadValue> {
         return bad("is not an age recipient", REMEDY);
     }
     match bech32(text) {
-        Some(("age", data)) if data == 52 => Ok(()),
+        Some(("age", 52)) => Ok(()),
         Some(("age", _)) => bad("has the wrong length for an age recipient", REMEDY),
         Some((prefix, _)) if is_plugin(prefix) => Ok(()),
         _ => bad("is damaged: its checksum does not fit", REMEDY),
@@ -206,7 +206,7 @@ fn bech32(text: &str) -> Option<(&str, usize)> {
 fn base64(text: &str) -> Option<Vec<u8>> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - digits.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
     }
     let (mut bytes, mut held, mut bits) = (Vec::new(), 0_u32, 0_u32);
