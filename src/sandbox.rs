@@ -1,3 +1,4 @@
-//! Private places for rehearsals: a scratch PostgreSQL cluster, wiped at the end.
+//! Private places for rehearsals: a scratch PostgreSQL cluster, wiped at the end, and shop-shaped data for it.
 
 pub mod cluster;
+pub mod shop;

@@ -152,6 +152,21 @@ impl Exec {
         Ok(Running { program, child, stdout, stderr, finished: false })
     }
 
+    /// Starts it with its standard input as a pipe to write to; its standard output is discarded.
+    pub fn feed(self) -> Result<Feeding, ExecError> {
+        let program = self.program_name();
+        let mut child = self
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+        let stdin = child.stdin.take();
+        let stderr = child.stderr.take().map(keep_tail);
+        Ok(Feeding { running: Running { program, child, stdout: None, stderr, finished: false }, stdin })
+    }
+
     /// Runs it to its end, feeding it `input`, and returns its whole standard output.
     pub fn run(self, input: &[u8]) -> Result<Vec<u8>, ExecError> {
         let program = self.program_name();
@@ -203,7 +218,12 @@ pub struct Running {
 
 impl Running {
     /// Waits for its end; an error when it failed. Read its output to the end first.
-    pub fn finish(mut self) -> Result<(), ExecError> {
+    pub fn finish(self) -> Result<(), ExecError> {
+        self.finish_saying().map(drop)
+    }
+
+    /// Waits for its end; an error when it failed, else what it said on standard error, trimmed and bounded.
+    pub fn finish_saying(mut self) -> Result<String, ExecError> {
         drop(self.stdout.take());
         let status = self.child.wait().map_err(|source| ExecError::Io { program: self.program.clone(), source })?;
         self.finished = true;
@@ -233,6 +253,31 @@ impl Drop for Running {
     }
 }
 
+/// A child that is being written to. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub struct Feeding {
+    running: Running,
+    stdin: Option<std::process::ChildStdin>,
+}
+
+impl Feeding {
+    /// Closes its input and waits for its end; an error when it failed, else what it said on standard error.
+    pub fn finish(mut self) -> Result<String, ExecError> {
+        drop(self.stdin.take());
+        self.running.finish_saying()
+    }
+}
+
+impl io::Write for Feeding {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stdin.as_mut().map_or_else(|| Err(io::ErrorKind::BrokenPipe.into()), |pipe| pipe.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdin.as_mut().map_or(Ok(()), io::Write::flush)
+    }
+}
+
 fn keep_tail(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut kept = VecDeque::new();
@@ -249,14 +294,14 @@ fn keep_tail(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-fn judge(program: &str, status: ExitStatus, stderr: Option<JoinHandle<Vec<u8>>>) -> Result<(), ExecError> {
+fn judge(program: &str, status: ExitStatus, stderr: Option<JoinHandle<Vec<u8>>>) -> Result<String, ExecError> {
     let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     if status.success() {
         if !said.is_empty() {
             tracing::info!(program, said, "a program warned");
         }
-        return Ok(());
+        return Ok(said);
     }
     let status = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),

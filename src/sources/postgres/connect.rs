@@ -1,0 +1,276 @@
+//! A connection to a PostgreSQL server, blocking from outside: tokio-postgres over a private runtime of one thread.
+//! Unix socket or loopback only, because nothing here encrypts. No password in argv, environment, log or error.
+
+use super::PostgresError;
+use super::passfile::{self, Wanted};
+use crate::base::secret::Secret;
+use futures_util::{StreamExt, pin_mut};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_postgres::config::Host;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+
+/// How long a connection may take to come about.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Where PostgreSQL's packages put the socket; the first is libpq's own default on Debian and NixOS.
+const SOCKET_FOLDERS: [&str; 3] = ["/run/postgresql", "/var/run/postgresql", "/tmp"];
+/// What every session, ours and `pg_dump`'s, is set to, so that rows print the same everywhere. `pg_dump` sets date
+/// style, interval style and float digits itself; a database's own defaults could change the rest.
+pub(super) const SESSION_OPTIONS: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex \
+     -c xmloption=content -c search_path= -c statement_timeout=0 -c lock_timeout=0 \
+     -c idle_in_transaction_session_timeout=0";
+
+/// Where a server is and as whom to go there: a libpq URL, checked. Holds no password.
+#[derive(Clone, Debug)]
+pub struct Server {
+    host: HostPlace,
+    port: u16,
+    user: String,
+    database: String,
+    passfile: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+enum HostPlace {
+    Socket(PathBuf),
+    Loopback(String),
+}
+
+impl Server {
+    /// Reads a libpq URL such as `postgresql:///postgres?host=/run/postgresql`. The user defaults to the one this
+    /// program runs as. A password in it, a host that is not this machine, or several hosts are refused.
+    pub fn parse(url: &str, passfile: Option<&Path>) -> Result<Self, PostgresError> {
+        let config: Config = url.parse().map_err(|source| PostgresError::Url { source })?;
+        if config.get_password().is_some() {
+            return Err(PostgresError::PasswordInUrl);
+        }
+        if config.get_hosts().len() > 1 || config.get_ports().len() > 1 {
+            return Err(PostgresError::SeveralHosts);
+        }
+        if let Some(address) = config.get_hostaddrs().iter().find(|address| !address.is_loopback()) {
+            return Err(PostgresError::RemoteHost { host: address.to_string() });
+        }
+        let host = match config.get_hosts().first() {
+            Some(Host::Unix(folder)) => HostPlace::Socket(folder.clone()),
+            Some(Host::Tcp(name)) => HostPlace::Loopback(loopback(name)?),
+            None => HostPlace::Socket(default_socket()),
+        };
+        let user = match config.get_user() {
+            Some(user) => user.to_owned(),
+            None => {
+                uzers::get_effective_username().and_then(|name| name.into_string().ok()).ok_or(PostgresError::NoUser)?
+            }
+        };
+        Ok(Self {
+            host,
+            port: config.get_ports().first().copied().unwrap_or(5432),
+            database: config.get_dbname().unwrap_or(&user).to_owned(),
+            user,
+            passfile: passfile.map(Path::to_owned),
+        })
+    }
+
+    /// The same server, another database.
+    #[must_use]
+    pub fn with_database(&self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self.clone() }
+    }
+
+    /// The database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The role to connect as.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The password file of the policy.
+    pub(super) fn passfile(&self) -> Option<&Path> {
+        self.passfile.as_deref()
+    }
+
+    /// libpq's `key='value'` form for PostgreSQL's own programs; without a password.
+    pub fn conninfo(&self) -> String {
+        let host = match &self.host {
+            HostPlace::Socket(folder) => folder.to_string_lossy().into_owned(),
+            HostPlace::Loopback(name) => name.clone(),
+        };
+        let quote = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
+        let (host, user, database) = (quote(&host), quote(&self.user), quote(&self.database));
+        format!("host='{host}' port='{}' user='{user}' dbname='{database}'", self.port)
+    }
+
+    /// For messages: `/run/postgresql port 5432 as role backup`.
+    fn place(&self) -> String {
+        let host = match &self.host {
+            HostPlace::Socket(folder) => folder.display().to_string(),
+            HostPlace::Loopback(name) => name.clone(),
+        };
+        format!("{host} port {} as role {}", self.port, self.user)
+    }
+
+    fn password(&self) -> Result<Option<Secret>, PostgresError> {
+        let host = match &self.host {
+            HostPlace::Socket(folder) if SOCKET_FOLDERS.iter().any(|known| Path::new(known) == folder) => "localhost",
+            HostPlace::Socket(folder) => folder.to_str().unwrap_or_default(),
+            HostPlace::Loopback(name) => name,
+        };
+        let wanted = Wanted { host, port: self.port, database: &self.database, user: &self.user };
+        match &self.passfile {
+            Some(path) => passfile::password(path, wanted),
+            None => {
+                use uzers::os::unix::UserExt;
+                let home =
+                    uzers::get_user_by_uid(uzers::get_effective_uid()).map(|user| user.home_dir().join(".pgpass"));
+                // libpq ignores a file there that is missing or open to others; so does this.
+                Ok(home.and_then(|path| passfile::password(&path, wanted).ok().flatten()))
+            }
+        }
+    }
+
+    /// Connects.
+    pub fn connect(&self) -> Result<Session, PostgresError> {
+        let mut config = Config::new();
+        match &self.host {
+            HostPlace::Socket(folder) => config.host_path(folder),
+            HostPlace::Loopback(name) => config.host(name),
+        };
+        config.port(self.port).user(&self.user).dbname(&self.database).connect_timeout(CONNECT_TIMEOUT);
+        config.application_name("relay-backup").options(SESSION_OPTIONS);
+        if let Some(password) = self.password()? {
+            config.password(password.expose());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| PostgresError::Runtime { source })?;
+        let (client, connection) = runtime.block_on(config.connect(NoTls)).map_err(|source| {
+            PostgresError::Connect { database: self.database.clone(), place: self.place(), source }
+        })?;
+        runtime.spawn(async move {
+            if let Err(error) = connection.await {
+                // Whoever uses the connection gets an error of its own.
+                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            }
+        });
+        Ok(Session { database: self.database.clone(), client, runtime })
+    }
+}
+
+fn default_socket() -> PathBuf {
+    let found = SOCKET_FOLDERS.iter().map(Path::new).find(|folder| folder.join(".s.PGSQL.5432").exists());
+    found.unwrap_or(Path::new(SOCKET_FOLDERS[0])).to_owned()
+}
+
+fn loopback(name: &str) -> Result<String, PostgresError> {
+    let address = name.parse::<std::net::IpAddr>();
+    if name == "localhost" || address.is_ok_and(|address| address.is_loopback()) {
+        Ok(name.to_owned())
+    } else {
+        Err(PostgresError::RemoteHost { host: name.to_owned() })
+    }
+}
+
+/// An open connection to one database. Everything waits until the server has answered.
+pub struct Session {
+    database: String,
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    fn failed(&self, doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> PostgresError + use<> {
+        let database = self.database.clone();
+        move |source| PostgresError::Query { database, doing, source }
+    }
+
+    /// Rows of a query; `doing` says what for, after "cannot".
+    pub(crate) fn query(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, PostgresError> {
+        self.runtime.block_on(self.client.query(sql, values)).map_err(self.failed(doing))
+    }
+
+    /// The one row of a query.
+    pub(crate) fn query_one(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, PostgresError> {
+        self.runtime.block_on(self.client.query_one(sql, values)).map_err(self.failed(doing))
+    }
+
+    /// Runs statements that return nothing.
+    pub(crate) fn execute(&self, doing: &'static str, sql: &str) -> Result<(), PostgresError> {
+        self.runtime.block_on(self.client.batch_execute(sql)).map_err(self.failed(doing))
+    }
+
+    /// Rows of a query, each value as the text the server prints; NULL is `None`.
+    pub(crate) fn texts(&self, doing: &'static str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
+        let messages = self.runtime.block_on(self.client.simple_query(sql)).map_err(self.failed(doing))?;
+        let row = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+            _ => None,
+        };
+        Ok(messages.iter().filter_map(row).collect())
+    }
+
+    /// Runs a `COPY … TO STDOUT` and hands on its bytes as they come.
+    pub(super) fn copy_out(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), PostgresError>,
+    ) -> Result<(), PostgresError> {
+        self.runtime.block_on(async {
+            let stream = self.client.copy_out(sql).await.map_err(self.failed(doing))?;
+            pin_mut!(stream);
+            while let Some(bytes) = stream.next().await {
+                take(&bytes.map_err(self.failed(doing))?)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A name as SQL text, whatever it holds.
+pub(crate) fn quote_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_url_becomes_a_conninfo_without_surprises() {
+        let server = Server::parse("postgresql://backup@/postgres?host=/run/my%20sql", None).unwrap();
+        let conninfo = server.with_database("it's \\ odd").conninfo();
+        assert_eq!(conninfo, "host='/run/my sql' port='5432' user='backup' dbname='it\\'s \\\\ odd'");
+    }
+
+    #[test]
+    fn what_would_leak_is_refused() {
+        let refused = |url: &str| Server::parse(url, None).unwrap_err().to_string();
+        let error = refused("postgresql://u:hunter2@localhost/db");
+        assert!(error.contains("password") && !error.contains("hunter2"), "{error}");
+        assert!(refused("postgresql://u@db.example.net/db").contains("db.example.net"));
+        assert!(refused("postgresql://u@localhost/db?hostaddr=10.0.0.1").contains("10.0.0.1"));
+        assert!(refused("postgresql://u@localhost,127.0.0.1/db").contains("one"));
+        assert!(Server::parse("postgresql://u@127.0.0.1:5433/db", None).is_ok());
+        assert!(Server::parse("postgresql://u@[::1]/db", None).is_ok());
+    }
+}
