@@ -42,6 +42,25 @@ pub const LOCK_GAP: Duration = Duration::from_millis(150);
 /// How long objects that no manifest names are kept, unless the policy says otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Longest key of a vault's object, in bytes; S3 allows 1,024 with the prefix.
+pub const OBJECT_KEY_BYTES_MAX: usize = 512;
+/// Most folders one inside the other in a vault; the layout has five.
+pub const OBJECT_KEY_PARTS_MAX: usize = 8;
+/// Most names that do not belong in a vault which one listing reports.
+pub const STRANGERS_MAX: usize = 100;
+/// How often one operation on a store is tried in all before it counts as failed.
+pub const VAULT_TRIES: u32 = 4;
+/// Pause after the first failed try; each further one is four times as long.
+pub const VAULT_PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// Longest wait for an answer that carries no object: a look, a page of a listing, a removal.
+pub const VAULT_CONTROL_WAIT: Duration = Duration::from_secs(60);
+/// Longest wait for an object to get through, before its length is taken into account.
+pub const VAULT_TRANSFER_WAIT: Duration = Duration::from_secs(300);
+/// The slowest link that is waited for, in bytes per second; added to the wait for large objects.
+pub const VAULT_RATE_MIN: u64 = 32 * 1024;
+/// How old a temporary file in a folder vault must be before it counts as left behind by a crash.
+pub const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
+
 const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_AVERAGE);
 const _: () = assert!(SEGMENT_BYTES_AVERAGE < SEGMENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MAX < OBJECT_BYTES_MAX);
