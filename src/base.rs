@@ -6,4 +6,5 @@ pub mod fsio;
 pub mod ids;
 pub mod interrupt;
 pub mod limits;
+pub mod lock;
 pub mod secret;
