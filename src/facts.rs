@@ -19,6 +19,8 @@ pub enum Facts {
     EmergencyRecover(cln::EmergencyFacts),
     /// Of `lightningd.sqlite3`.
     ClnWallet(Box<cln::WalletFacts>),
+    /// Of a Core Lightning node's small files: configuration and TLS keys, in a tar.
+    ClnExtras(cln::ExtrasFacts),
     /// Of LND's `channel.backup`.
     LndChannelBackup(lnd::ChannelBackupFacts),
     /// Of a SQLite database that is not a node's.

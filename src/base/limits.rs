@@ -39,6 +39,20 @@ pub const LOCK_BUDGET_DEFAULT: Duration = Duration::from_millis(250);
 pub const LOCK_BUDGET_MAX_DEFAULT: Duration = Duration::from_secs(5);
 /// Shortest pause between two holds of a live database's lock.
 pub const LOCK_GAP: Duration = Duration::from_millis(150);
+/// Largest SQLite database, in bytes, that is copied into memory; a larger one goes to an unlinked file.
+pub const SQLITE_MEMORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes that must stay free beside twice the database before one is copied to a file.
+pub const SQLITE_SPARE_BYTES: u64 = 1024 * 1024 * 1024;
+/// How often a writer may make a copy begin again before it is tried in one longer hold.
+pub const SQLITE_RESTARTS_MAX: u32 = 3;
+/// How long a database may stay locked by writers before a copy gives up; nothing is held meanwhile.
+pub const SQLITE_BUSY_PATIENCE: Duration = Duration::from_secs(15);
+/// Largest `hsm_secret` that is read, in bytes: 24 words are at most 215 bytes after the 32-byte prefix.
+pub const HSM_SECRET_BYTES_MAX: usize = 1024;
+/// Largest `emergency.recover` that is read, in bytes: about 20 000 channels with all they carry.
+pub const EMERGENCY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Largest configuration or TLS file of a node that is taken, in bytes.
+pub const NODE_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long objects that no manifest names are kept, unless the policy says otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 

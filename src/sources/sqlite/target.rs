@@ -1,0 +1,178 @@
+//! Where a copy goes: into memory when it is small, else into a file of ours that has no name any more before the first
+//! page is written to it, on the filesystem that held the plaintext before. A crash leaves nothing behind.
+
+use super::error::SqliteError;
+use super::header::Header;
+use crate::base::fsio::{self, FileError};
+use crate::base::limits::{SQLITE_MEMORY_BYTES_MAX, SQLITE_SPARE_BYTES};
+use crate::facts::sqlite::JournalMode;
+use crate::sources::SourceError;
+use rusqlite::{Connection, OpenFlags};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Place of the two bytes of a header that tell the journal mode: 1 for a rollback journal, 2 for WAL.
+const MODE_AT: usize = 18;
+
+/// A place for a copy. `writer` is the destination of the backup API; after [`Target::finish`] the copy is read.
+pub(super) struct Target {
+    writer: Connection,
+    file: Option<ScratchFile>,
+}
+
+struct ScratchFile {
+    reader: Connection,
+    file: File,
+}
+
+/// A finished copy.
+#[derive(Debug)]
+pub(super) struct Finished {
+    connection: Connection,
+    file: Option<File>,
+    length: u64,
+    mode: JournalMode,
+}
+
+impl Target {
+    /// Makes a place for a copy of this database.
+    pub(super) fn create(database: &Path, header: &Header, scratch_folder: &Path) -> Result<Self, SqliteError> {
+        let target = if header.length <= SQLITE_MEMORY_BYTES_MAX {
+            let writer = Connection::open_in_memory().map_err(write_error(database))?;
+            Self { writer, file: None }
+        } else {
+            let folder = choose_folder(database, header, scratch_folder)?;
+            check_space(database, header, &folder)?;
+            Self::in_file(database, &folder)?
+        };
+        set_up(&target.writer, header.page_bytes).map_err(write_error(database))?;
+        Ok(target)
+    }
+
+    fn in_file(database: &Path, folder: &Path) -> Result<Self, SqliteError> {
+        let scratch = |source| SqliteError::Scratch { path: database.to_owned(), source };
+        let private = tempfile::Builder::new()
+            .prefix(".relay-backup-copy-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(folder)
+            .map_err(FileError::io("create a folder in", folder))
+            .map_err(scratch)?;
+        let path = private.path().join("copy");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(FileError::io("create", &path))
+            .map_err(scratch)?;
+        let writer =
+            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(write_error(database))?;
+        // Opened now, because the name is gone afterwards; it reads nothing before the copy is finished.
+        let reader =
+            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(write_error(database))?;
+        let folder = private.path().to_owned();
+        private.close().map_err(FileError::io("remove the folder", &folder)).map_err(scratch)?;
+        Ok(Self { writer, file: Some(ScratchFile { reader, file }) })
+    }
+
+    /// The connection the backup API writes to.
+    pub(super) fn writer(&mut self) -> &mut Connection {
+        &mut self.writer
+    }
+
+    /// Turns the place into a copy that can be read.
+    pub(super) fn finish(self, database: &Path, header: &Header) -> Result<Finished, SqliteError> {
+        let scratch = |source| {
+            let path = database.to_owned();
+            SqliteError::Scratch { source: FileError::io("write the copy of", database)(source), path }
+        };
+        let Some(ScratchFile { reader, file }) = self.file else {
+            let length = length_of(&self.writer).map_err(write_error(database))?;
+            return Ok(Finished { connection: self.writer, file: None, length, mode: header.mode });
+        };
+        self.writer.close().map_err(|(_, error)| write_error(database)(error))?;
+        if header.mode == JournalMode::Wal {
+            // A reader would look for a log beside a file that has no name. `write_to` sets the bytes back.
+            file.write_all_at(&[1, 1], MODE_AT as u64).map_err(scratch)?;
+        }
+        reader.pragma_update(None, "temp_store", "MEMORY").map_err(write_error(database))?;
+        let length = file.metadata().map_err(scratch)?.len();
+        Ok(Finished { connection: reader, file: Some(file), length, mode: header.mode })
+    }
+}
+
+impl Finished {
+    /// The copy, to be read.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Its length in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Writes the copy's bytes in order; an error when they are not as many as they must be.
+    pub(super) fn write_to(&mut self, database: &Path, out: &mut dyn Write) -> Result<(), SourceError> {
+        let Some(file) = &self.file else {
+            let bytes =
+                self.connection.serialize(rusqlite::MAIN_DB).map_err(|error| SqliteError::read(database, error))?;
+            return out.write_all(&bytes).map_err(SourceError::Sink);
+        };
+        let mut buffer = vec![0; 256 * 1024];
+        let mut at = 0u64;
+        while at < self.length {
+            let wanted = usize::try_from(self.length - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let part = &mut buffer[..wanted];
+            file.read_exact_at(part, at).map_err(|source| SqliteError::Look { path: database.to_owned(), source })?;
+            if at == 0 && self.mode == JournalMode::Wal && part.len() > MODE_AT + 1 {
+                part[MODE_AT..=MODE_AT + 1].fill(2);
+            }
+            out.write_all(part).map_err(SourceError::Sink)?;
+            at += wanted as u64;
+        }
+        Ok(())
+    }
+}
+
+fn write_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> SqliteError {
+    let path = database.to_owned();
+    move |source| SqliteError::Write { path, source }
+}
+
+fn set_up(connection: &Connection, page_bytes: u32) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", page_bytes)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    // A journal of the copy would need a name and protect nothing: a copy that breaks off is thrown away.
+    connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))
+}
+
+fn length_of(connection: &Connection) -> rusqlite::Result<u64> {
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    let bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    Ok(pages.unsigned_abs() * bytes.unsigned_abs())
+}
+
+fn choose_folder(database: &Path, header: &Header, preferred: &Path) -> Result<PathBuf, SqliteError> {
+    match std::fs::metadata(preferred) {
+        Ok(meta) if meta.dev() == header.identity.0 => Ok(preferred.to_owned()),
+        Ok(_) => Ok(fsio::folder_of(database).to_owned()),
+        Err(error) => {
+            Err(SqliteError::Scratch { path: database.to_owned(), source: FileError::io("look at", preferred)(error) })
+        }
+    }
+}
+
+fn check_space(database: &Path, header: &Header, folder: &Path) -> Result<(), SqliteError> {
+    let free = fsio::free_bytes(folder).map_err(|source| SqliteError::Scratch { path: database.to_owned(), source })?;
+    let needed = header.length.saturating_mul(2).saturating_add(SQLITE_SPARE_BYTES);
+    if free < needed {
+        let (path, folder) = (database.to_owned(), folder.to_owned());
+        return Err(SqliteError::Space { path, folder, free, needed });
+    }
+    Ok(())
+}
