@@ -187,7 +187,7 @@ impl<'a> Transfer<'a> {
             if whole {
                 self.check_that_one_hold_does()?;
             }
-            let limit = if whole { self.options.budget.hold_max } else { self.options.budget.hold };
+            let limit = if whole { self.longest() } else { self.options.budget.hold };
             match self.hold(&backup, limit)? {
                 HoldEnd::Done => return Ok(()),
                 HoldEnd::TimeUp if whole => return Err(self.over_budget()),
@@ -293,10 +293,15 @@ impl<'a> Transfer<'a> {
     /// One long hold is tried only where the best speed seen says that it fits: holding a live database for seconds
     /// and then giving up would help nobody.
     fn check_that_one_hold_does(&self) -> Result<(), SqliteError> {
-        if self.needed() > self.options.budget.hold_max {
+        if self.needed() > self.longest() {
             return Err(self.over_budget());
         }
         Ok(())
+    }
+
+    /// A tenth less than allowed: a writer that waits exactly as long as the budget gets its turn before it gives up.
+    fn longest(&self) -> Duration {
+        self.options.budget.hold_max - self.options.budget.hold_max / 10
     }
 
     fn needed(&self) -> Duration {
