@@ -15,12 +15,16 @@ use crate::facts::sqlite::{CopyStatistics, JournalMode};
 use crate::sources::SourceError;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
-use std::io::Write;
+use std::fs::Metadata;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Bytes copied between two looks at the clock.
 const STEP_BYTES: u32 = 128 * 1024;
+/// Bytes read at once from a database that no program has open.
+const PART_BYTES: u64 = 1024 * 1024;
 /// Pause before a locked database is tried again; nothing is held meanwhile.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -74,6 +78,9 @@ impl Copy {
 /// beside it, except for a scratch file without a name where it is large.
 pub fn copy(database: &Path, options: CopyOptions<'_>) -> Result<Copy, SqliteError> {
     let header = header::look(database)?;
+    if header.is_closed {
+        return copy_closed(database, &header, options);
+    }
     let warmed = warm(database);
     let mut target = Target::create(database, &header, options.scratch_folder)?;
     let source = open_read_only(database)?;
@@ -87,12 +94,41 @@ pub fn copy(database: &Path, options: CopyOptions<'_>) -> Result<Copy, SqliteErr
     if header::is_replaced(database, &header) {
         return Err(SqliteError::Replaced { path: database.to_owned() });
     }
-    let finished = target.finish(database, &header)?;
+    finish(database, &header, target, statistics)
+}
+
+fn finish(database: &Path, header: &Header, target: Target, statistics: CopyStatistics) -> Result<Copy, SqliteError> {
+    let finished = target.finish(database, header)?;
     let complaints = content::integrity(finished.connection()).map_err(|error| SqliteError::read(database, error))?;
     if let Some(found) = complaints {
         return Err(SqliteError::Corrupt { path: database.to_owned(), found });
     }
     Ok(Copy { database: database.to_owned(), finished, statistics })
+}
+
+/// Copies a database in WAL mode that no program has open: through SQLite this would leave a log beside it. Its bytes
+/// are all there is, and they stay as they are until a program opens it, which makes the log appear. No lock is held,
+/// and SQLite has the file open nowhere in this process, so that closing it here drops nobody's lock.
+fn copy_closed(database: &Path, header: &Header, options: CopyOptions<'_>) -> Result<Copy, SqliteError> {
+    let look = |source| SqliteError::Look { path: database.to_owned(), source };
+    let mut file = std::fs::File::open(database).map_err(look)?;
+    let before = file.metadata().map_err(look)?;
+    let target = Target::of_bytes(database, header, options.scratch_folder, &mut || {
+        if options.interrupt.is_set() {
+            return Err(SqliteError::Interrupted { path: database.to_owned() });
+        }
+        let mut part = Vec::new();
+        (&mut file).take(PART_BYTES).read_to_end(&mut part).map_err(look)?;
+        Ok(part)
+    })?;
+    let after = std::fs::metadata(database).map_err(look)?;
+    let mark = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    if header::has_log(database) || header::is_replaced(database, header) || mark(&before) != mark(&after) {
+        return Err(SqliteError::Replaced { path: database.to_owned() });
+    }
+    let mut statistics = no_statistics(header, false);
+    statistics.pages = after.len() / u64::from(header.page_bytes);
+    finish(database, header, target, statistics)
 }
 
 /// Reads the file into the page cache in a process of its own: a descriptor of ours, once closed, would drop SQLite's
@@ -153,16 +189,6 @@ impl<'a> Transfer<'a> {
         warmed: bool,
         options: CopyOptions<'a>,
     ) -> Self {
-        let statistics = CopyStatistics {
-            mode: header.mode,
-            pages: 0,
-            page_bytes: header.page_bytes,
-            holds: 0,
-            restarts: 0,
-            longest_hold_ms: 0,
-            total_hold_ms: 0,
-            warmed,
-        };
         Self {
             database,
             source,
@@ -174,7 +200,7 @@ impl<'a> Transfer<'a> {
             longest_step: Duration::ZERO,
             longest_hold: Duration::ZERO,
             total_hold: Duration::ZERO,
-            statistics,
+            statistics: no_statistics(header, warmed),
         }
     }
 
@@ -335,6 +361,19 @@ impl<'a> Transfer<'a> {
     fn pause(&self, pause: Duration) -> Result<(), SqliteError> {
         std::thread::sleep(pause);
         self.check_interrupt()
+    }
+}
+
+fn no_statistics(header: &Header, warmed: bool) -> CopyStatistics {
+    CopyStatistics {
+        mode: header.mode,
+        pages: 0,
+        page_bytes: header.page_bytes,
+        holds: 0,
+        restarts: 0,
+        longest_hold_ms: 0,
+        total_hold_ms: 0,
+        warmed,
     }
 }
 

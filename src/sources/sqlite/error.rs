@@ -45,12 +45,6 @@ pub enum SqliteError {
         /// The length its header tells, in bytes.
         expected: u64,
     },
-    /// In WAL mode, and nobody has it open: reading it through SQLite would create files beside it.
-    #[error("the database {} is in WAL mode and no program has it open, so SQLite cannot read it without writing beside it", path.display())]
-    ClosedWal {
-        /// The database.
-        path: PathBuf,
-    },
     /// In WAL mode with a log that cannot be read without repairing it.
     #[error("the write-ahead log of {} cannot be read without writing to it", path.display())]
     UnreadableWal {
@@ -92,8 +86,8 @@ pub enum SqliteError {
         #[source]
         source: rusqlite::Error,
     },
-    /// Another file took its place meanwhile.
-    #[error("the database {} was replaced or removed while it was copied", path.display())]
+    /// Another file took its place meanwhile, or a program opened it that was not running before.
+    #[error("the database {} was replaced, removed or opened by its program while it was copied", path.display())]
     Replaced {
         /// The database.
         path: PathBuf,
@@ -231,7 +225,7 @@ impl SqliteError {
             Self::Truncated { .. } | Self::Corrupt { .. } => {
                 "keep the file as it is, look at the disk (dmesg, smartctl), and keep the older snapshots".to_owned()
             }
-            Self::ClosedWal { .. } | Self::UnreadableWal { .. } => {
+            Self::UnreadableWal { .. } => {
                 "run the backup while the program that owns the database is running, or let that program open and \
                  close the database cleanly"
                     .to_owned()
@@ -245,7 +239,7 @@ impl SqliteError {
             Self::Open { path, .. } => {
                 format!("let the user this program runs as read {} and the folder it is in", path.display())
             }
-            Self::Replaced { .. } => "run the backup again once the database stays in its place".to_owned(),
+            Self::Replaced { .. } => "run the backup again".to_owned(),
             Self::Budget { allowed_ms, .. } => format!(
                 "raise lock_budget_max in [backup] (it allows {allowed_ms} ms now; lightningd bears waiting up to 60 s), \
                  or run the backup at a quieter moment"

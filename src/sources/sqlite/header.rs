@@ -6,7 +6,7 @@ use crate::facts::sqlite::JournalMode;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 const HEADER_BYTES: usize = 100;
@@ -24,6 +24,9 @@ pub(super) struct Header {
     pub(super) page_bytes: u32,
     /// Length of the file in bytes.
     pub(super) length: u64,
+    /// In WAL mode, and no program has it open: all of it is in the file, and SQLite could not read it without making
+    /// a log beside it.
+    pub(super) is_closed: bool,
     /// Filesystem and number of the file: whether it is still the same one later.
     pub(super) identity: (u64, u64),
 }
@@ -56,11 +59,15 @@ fn look_once(path: &Path) -> Result<Header, SqliteError> {
     let meta = file.metadata().map_err(look)?;
     drop(file);
     let header = parse(path, &bytes, meta.len())?;
-    let header = Header { identity: (meta.dev(), meta.ino()), ..header };
-    if header.mode == JournalMode::Wal && !sibling(path, "-wal").exists() {
-        return Err(SqliteError::ClosedWal { path: path.to_owned() });
-    }
-    Ok(header)
+    let is_closed = header.mode == JournalMode::Wal && !has_log(path);
+    Ok(Header { identity: (meta.dev(), meta.ino()), is_closed, ..header })
+}
+
+/// Whether a write-ahead log stands beside a database: it does while a program has it open in WAL mode.
+pub(super) fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    Path::new(&log).symlink_metadata().is_ok()
 }
 
 fn parse(path: &Path, bytes: &[u8], length: u64) -> Result<Header, SqliteError> {
@@ -87,14 +94,7 @@ fn parse(path: &Path, bytes: &[u8], length: u64) -> Result<Header, SqliteError> 
             return Err(SqliteError::Truncated { path: path.to_owned(), length, expected });
         }
     }
-    Ok(Header { mode, page_bytes, length, identity: (0, 0) })
-}
-
-/// The file beside a database that has its name and this ending.
-pub(super) fn sibling(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
+    Ok(Header { mode, page_bytes, length, is_closed: false, identity: (0, 0) })
 }
 
 /// Whether another file stands at this path now.

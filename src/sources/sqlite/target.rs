@@ -51,6 +51,30 @@ impl Target {
         Ok(target)
     }
 
+    /// Makes a place for the bytes of a database that no program has open, and fills it with them, without SQLite.
+    /// `next` hands out the bytes, one part after the other, until an empty one.
+    pub(super) fn of_bytes(
+        database: &Path,
+        header: &Header,
+        scratch_folder: &Path,
+        next: &mut dyn FnMut() -> Result<Vec<u8>, SqliteError>,
+    ) -> Result<Self, SqliteError> {
+        let folder = choose_folder(database, header, scratch_folder)?;
+        check_space(database, header, &folder)?;
+        let target = Self::in_file(database, &folder)?;
+        let Some(scratch) = &target.file else { return Ok(target) };
+        loop {
+            let part = next()?;
+            if part.is_empty() {
+                return Ok(target);
+            }
+            (&scratch.file)
+                .write_all(&part)
+                .map_err(FileError::io("write the copy of", database))
+                .map_err(|source| SqliteError::Scratch { path: database.to_owned(), source })?;
+        }
+    }
+
     fn in_file(database: &Path, folder: &Path) -> Result<Self, SqliteError> {
         let scratch = |source| SqliteError::Scratch { path: database.to_owned(), source };
         let private = tempfile::Builder::new()

@@ -198,16 +198,43 @@ fn wal_is_copied_in_one_transaction_beside_a_writer() {
 }
 
 #[test]
-fn a_closed_wal_database_is_refused_and_nothing_is_made_beside_it() {
+fn a_closed_wal_database_is_copied_and_nothing_is_made_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = database(folder.path(), 5);
     let owner = Connection::open(&path).unwrap();
     owner.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+    owner.execute("UPDATE t SET version = 7", []).unwrap();
     owner.close().unwrap();
     let interrupt = Interrupt::new();
-    let error = copy(&path, options(folder.path(), &interrupt)).unwrap_err();
-    assert!(matches!(error, SqliteError::ClosedWal { .. }), "{error}");
+    let mut copy = copy(&path, options(folder.path(), &interrupt)).unwrap();
     assert_eq!(names(folder.path()), ["app.db"]);
+    assert_eq!((copy.statistics().mode, copy.statistics().holds), (JournalMode::Wal, 0));
+    let mut bytes = Vec::new();
+    copy.write_to(&mut bytes).unwrap();
+    assert_eq!(bytes, std::fs::read(&path).unwrap(), "such a copy is equal byte for byte");
+    assert_eq!(content(copy.connection(), &interrupt).unwrap().tables["t"].rows, 5);
+}
+
+#[test]
+fn a_log_left_by_a_crash_is_read_and_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(folder.path(), 5);
+    let owner = Connection::open(&path).unwrap();
+    owner.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+    owner.execute("UPDATE t SET version = 7", []).unwrap();
+    // What a power cut leaves: the file and its log, without the index of the log.
+    let crashed = tempfile::tempdir().unwrap();
+    for name in ["app.db", "app.db-wal"] {
+        std::fs::copy(folder.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    let left = crashed.path().join("app.db");
+    let before = (std::fs::read(&left).unwrap(), std::fs::read(crashed.path().join("app.db-wal")).unwrap());
+    let interrupt = Interrupt::new();
+    let copy = copy(&left, options(crashed.path(), &interrupt)).unwrap();
+    let version: i64 = copy.connection().query_row("SELECT min(version) FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 7, "what was committed in the log is in the copy");
+    let after = (std::fs::read(&left).unwrap(), std::fs::read(crashed.path().join("app.db-wal")).unwrap());
+    assert!(before == after);
 }
 
 #[test]
