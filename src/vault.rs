@@ -9,12 +9,17 @@ mod error;
 mod folder;
 pub mod layout;
 mod objects;
+mod probe;
 
+#[cfg(test)]
+#[path = "../tests/support/faulty.rs"]
+mod faulty;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Trouble, VaultError};
 pub use layout::{ObjectKey, Place, Prefix};
+pub use probe::{Answer, Condition, Probe};
 
 use crate::base::ids::{NodeName, VaultId, VaultName};
 use crate::base::limits;

@@ -1,5 +1,8 @@
 //! Tests of the vault on a real folder and on OpenDAL's memory store.
+use super::faulty::{Fault, Faults, Nth, On};
 use super::*;
+
+mod in_folder;
 
 fn name() -> VaultName {
     "test".parse().unwrap()
@@ -92,4 +95,234 @@ fn what_is_not_there_is_said_to_be_not_there() {
         assert!(vault.nodes().unwrap().is_empty());
         vault.remove(&key).unwrap();
     });
+}
+
+/// A memory store that fails on demand, and is tried again at once.
+fn faulty() -> (Faults, Vault) {
+    let faults = Faults::new();
+    let operator = opendal::Operator::new(opendal::services::Memory::default()).unwrap().layer(faults.layer());
+    let patience = Patience { pause: Duration::from_millis(1), tries: 3, ..Patience::default() };
+    let vault = Vault::from_operator(name(), operator).unwrap().with_patience(patience);
+    (faults, vault)
+}
+
+#[test]
+fn what_may_pass_is_tried_again_from_the_first_byte() {
+    let (faults, vault) = faulty();
+    let key = segment(b"content");
+    for on in [On::Put, On::Get, On::Look, On::List, On::Remove] {
+        faults.on(on, Nth::At(1), Fault::Temporary);
+        faults.on(on, Nth::At(2), Fault::Reset);
+    }
+    vault.put(&key, b"content").unwrap();
+    assert_eq!(vault.get(&key, 100).unwrap(), b"content");
+    assert_eq!(vault.length(&key).unwrap(), Some(7));
+    assert_eq!(vault.list(&Prefix::all()).unwrap().objects.len(), 1);
+    vault.remove(&key).unwrap();
+    for on in [On::Put, On::Get, On::Look, On::List, On::Remove] {
+        assert_eq!(faults.count(on), 3, "{on:?}");
+    }
+}
+
+#[test]
+fn what_stays_wrong_is_an_error_with_its_cause_and_remedy() {
+    let tell = |fault: Fault| {
+        let (faults, vault) = faulty();
+        faults.on(On::Put, Nth::From(1), fault);
+        let error = vault.put(&segment(b"content"), b"content").unwrap_err();
+        (error, faults.count(On::Put))
+    };
+    let (error, tries) = tell(Fault::Temporary);
+    assert!(error.is_temporary() && tries == 3);
+    assert!(error.to_string().starts_with("vault test: cannot put nodes/shops-btc-01/segments/"), "{error}");
+    assert!(error.to_string().ends_with("(tried 3 times)"), "{error}");
+    let (error, tries) = tell(Fault::Permanent);
+    assert!(!error.is_temporary() && tries == 1 && error.hint().is_none());
+    let (error, tries) = tell(Fault::Full);
+    assert!(!error.is_temporary() && tries == 1, "a full store is not asked again and again");
+    assert!(error.trouble() == Trouble::Full && error.hint().unwrap().starts_with("free space"));
+    let (error, _) = tell(Fault::Denied);
+    assert!(error.trouble() == Trouble::Denied && error.hint().unwrap().contains("credentials"));
+    let (error, _) = tell(Fault::Reset);
+    assert!(error.trouble() == Trouble::Connection && error.hint().unwrap().contains("endpoint"));
+}
+
+#[test]
+fn a_listing_that_breaks_off_is_never_a_shorter_one() {
+    let (faults, vault) = faulty();
+    for n in 0..10_u8 {
+        vault.put(&segment(&[n]), &[n]).unwrap();
+    }
+    faults.on(On::List, Nth::At(1), Fault::BreakAfter(4));
+    let listing = vault.list(&Prefix::all()).unwrap();
+    assert_eq!(listing.objects.len(), 10, "begun anew, nothing twice");
+    faults.clear();
+    faults.on(On::List, Nth::From(1), Fault::BreakAfter(4));
+    assert!(vault.list(&Prefix::all()).is_err());
+    assert!(vault.visit(&Prefix::all(), &mut |_| {}).is_err());
+    assert!(vault.nodes().is_ok(), "one entry only: it ends before it would break");
+    faults.clear();
+    faults.on(On::List, Nth::At(1), Fault::BreakAfter(4));
+    let mut seen = 0;
+    assert!(vault.visit(&Prefix::all(), &mut |_| seen += 1).is_err(), "what was handed on is not handed on twice");
+    assert_eq!(seen, 4);
+}
+
+#[test]
+fn short_and_spoiled_reads() {
+    let (faults, vault) = faulty();
+    let key = segment(b"content");
+    vault.put(&key, b"content").unwrap();
+    faults.on(On::Get, Nth::From(1), Fault::ShortRead(3));
+    let error = vault.get(&key, 100).unwrap_err();
+    assert!(matches!(error, VaultError::ShortRead { expected: 7, got: 3, .. }), "{error}");
+    assert_eq!(faults.count(On::Get), 3, "a short read may pass");
+    faults.clear();
+    faults.on(On::Get, Nth::At(1), Fault::Vanish);
+    assert!(vault.get(&key, 100).unwrap_err().is_not_found());
+    assert_eq!(vault.get(&key, 100).unwrap(), b"content");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_given_up_on() {
+    let (faults, vault) = faulty();
+    let patience =
+        Patience { tries: 2, pause: Duration::ZERO, control: Duration::ZERO, transfer: Duration::from_millis(1) };
+    let vault = vault.with_patience(patience);
+    faults.on(On::Put, Nth::From(1), Fault::Slow(Duration::from_secs(600)));
+    faults.on(On::Look, Nth::From(1), Fault::Slow(Duration::from_secs(600)));
+    let error = vault.put(&segment(b""), b"").unwrap_err();
+    assert!(matches!(error, VaultError::TimedOut { tries: 2, .. }), "{error}");
+    assert!(error.is_temporary());
+    assert!(vault.length(&segment(b"")).is_err());
+}
+
+#[test]
+fn eight_threads_put_at_once() {
+    both(|vault| {
+        std::thread::scope(|scope| {
+            for thread in 0..8_u32 {
+                let vault = vault.clone();
+                scope.spawn(move || {
+                    for n in 0..40_u32 {
+                        // Every object is put by two threads.
+                        let content = (thread / 2 * 1000 + n).to_le_bytes().repeat(300);
+                        vault.put(&segment(&content), &content).unwrap();
+                    }
+                    vault.settle().unwrap();
+                });
+            }
+        });
+        let listing = vault.list(&Prefix::segments(&node())).unwrap();
+        assert_eq!((listing.objects.len(), listing.strangers_count), (160, 0));
+        for listed in listing.objects {
+            let bytes = vault.get(&listed.key, 1200).unwrap();
+            assert_eq!(segment(&bytes), listed.key, "the name is the digest of the bytes");
+        }
+    });
+}
+
+#[test]
+fn a_probe_tells_what_the_store_does_and_cleans_up() {
+    both(|vault| {
+        let probe = vault.probe().unwrap();
+        assert_eq!(
+            (probe.get, probe.list, probe.overwrite, probe.delete),
+            (Answer::Yes, Answer::Yes, Answer::Yes, Answer::Yes)
+        );
+        assert_eq!(probe.create, Condition::Kept);
+        assert_eq!(probe.left_behind, None);
+        assert!(vault.list(&Prefix::probe()).unwrap().objects.is_empty());
+        assert!(probe.findings.iter().all(|finding| finding.level == crate::report::Level::Note));
+        assert_eq!(serde_json::to_value(&probe).unwrap()["create"], "kept");
+    });
+}
+
+#[test]
+fn a_probe_believes_nothing() {
+    let probe_with = |on, nth, fault| {
+        let (faults, vault) = faulty();
+        faults.on(on, nth, fault);
+        let probe = vault.probe().unwrap();
+        let left = vault.list(&Prefix::probe()).unwrap().objects.len();
+        (probe, left)
+    };
+    let failed = |probe: &Probe, code: &str| {
+        probe.findings.iter().any(|finding| finding.code == code && finding.level == crate::report::Level::Failed)
+    };
+    let (probe, _) = probe_with(On::Put, Nth::At(1), Fault::FlipBit(3));
+    assert!(probe.get == Answer::Wrong && failed(&probe, "store-get-wrong"));
+    let (probe, _) = probe_with(On::Look, Nth::At(1), Fault::Vanish);
+    assert!(failed(&probe, "store-length-wrong"));
+    let (probe, _) = probe_with(On::List, Nth::At(1), Fault::Vanish);
+    assert!(probe.list == Answer::Wrong && failed(&probe, "store-list-wrong"));
+    let (probe, left) = probe_with(On::Remove, Nth::From(1), Fault::Denied);
+    assert!(probe.delete == Answer::Refused && probe.left_behind.is_some() && left == 1);
+    let (probe, left) = probe_with(On::Remove, Nth::From(1), Fault::Vanish);
+    assert!(probe.delete == Answer::Wrong && left == 1);
+    let (probe, _) = probe_with(On::Put, Nth::At(3), Fault::Denied);
+    assert_eq!(probe.overwrite, Answer::Refused);
+    let (probe, _) = probe_with(On::Get, Nth::From(1), Fault::Denied);
+    assert_eq!((probe.get, probe.overwrite), (Answer::Refused, Answer::Yes));
+    let (faults, vault) = faulty();
+    faults.on(On::Put, Nth::From(1), Fault::Denied);
+    assert_eq!(vault.probe().unwrap_err().trouble(), Trouble::Denied, "a store that takes nothing is no vault");
+}
+
+#[test]
+fn vault_json_is_read_with_care() {
+    let root = tempfile::tempdir().unwrap();
+    let vault = folder(root.path());
+    let refused = |text: &str| {
+        std::fs::write(root.path().join("vault.json"), text).unwrap();
+        vault.identify().unwrap_err()
+    };
+    assert!(matches!(refused("{\"format\":2,\"vault\":7}"), VaultError::Format { format: 2, .. }));
+    assert!(matches!(refused("{\"format\":1}"), VaultError::Malformed { .. }));
+    assert!(matches!(refused(""), VaultError::Malformed { .. }));
+    let json = format!("{{\"format\":1,\"vault\":\"{}\",\"created\":\"yesterday\"}}", id());
+    assert!(matches!(refused(&json), VaultError::Malformed { .. }));
+    assert!(matches!(refused(&" ".repeat(2 << 20)), VaultError::TooLarge { .. }));
+    assert!(vault.create(&id(), Timestamp::UNIX_EPOCH).is_err(), "what cannot be read is not replaced");
+}
+
+#[test]
+fn a_vault_that_lost_its_vault_json_is_not_made_anew() {
+    both(|vault| {
+        vault.put(&segment(b"precious"), b"precious").unwrap();
+        vault.remove(&ObjectKey::vault_json()).unwrap();
+        let error = vault.create(&id(), Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(matches!(error, VaultError::Leftovers { .. }));
+        assert!(vault.identify().unwrap().is_none());
+    });
+}
+
+#[test]
+fn this_build_says_that_it_has_no_s3() {
+    let url = VaultUrl::S3 { bucket: "b".to_owned(), prefix: String::new(), endpoint: None, region: None };
+    let error = Vault::open_url(name(), &url, None).unwrap_err();
+    assert_eq!(error.to_string(), "vault test: this build has no support for s3 stores");
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn hostile_names_of_a_store_are_reported_and_never_used() {
+    let operator = opendal::Operator::new(opendal::services::Memory::default()).unwrap();
+    let vault = Vault::from_operator(name(), operator.clone()).unwrap();
+    vault.put(&segment(b"good"), b"good").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let hostile =
+        ["../up", "nodes/../../etc/passwd", "nodes/a\0b", "nodes/\x1b[31mred", "nodes/x/.hidden", "nodes/-rf"];
+    for name in hostile {
+        runtime.block_on(operator.write(name, "x")).unwrap();
+    }
+    runtime.block_on(operator.write("nodes/shops-btc-01/segments/zz/strange", "x")).unwrap();
+    let listing = vault.list(&Prefix::all()).unwrap();
+    assert_eq!(listing.strangers_count, hostile.len() as u64);
+    assert!(listing.strangers.iter().all(|name| !name.chars().any(char::is_control)), "{:?}", listing.strangers);
+    let places: Vec<Place> = listing.objects.iter().map(|listed| listed.key.place()).collect();
+    assert_eq!(places.iter().filter(|place| **place == Place::Unknown).count(), 1);
+    assert_eq!(places.len(), 2);
+    let expected: [NodeName; 2] = [node(), "x".parse().unwrap()];
+    assert_eq!(vault.nodes().unwrap(), expected, "names that no node can have are left out");
 }
