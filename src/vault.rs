@@ -167,7 +167,8 @@ impl Vault {
         Ok(Self(Arc::new(Inner { name, store, pace: None })))
     }
 
-    /// The same vault, tried for longer or less long. A folder is not tried again in any case.
+    /// The same vault, tried for longer or less long: to be called right after it was opened, because what was put
+    /// through one is not settled by the other. A folder is not tried again in any case.
     #[must_use]
     pub fn with_patience(&self, patience: Patience) -> Self {
         let store = match &self.0.store {

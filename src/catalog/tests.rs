@@ -26,7 +26,7 @@ fn row(n: u64) -> SnapshotRow {
     SnapshotRow {
         id: SnapshotId::new(moment(n as i64 * 1000), n),
         manifest_sha256: Sha256Hex::of(format!("manifest {n}").as_bytes()),
-        complete: n % 2 == 0,
+        complete: n.is_multiple_of(2),
         created: moment(n as i64 * 1000),
         sequence: n,
     }
