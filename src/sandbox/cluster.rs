@@ -76,7 +76,6 @@ impl Cluster {
 
     /// Waits until the server answers, or has ended.
     fn wait(&mut self) -> Result<(), ClusterError> {
-        #[expect(clippy::disallowed_methods, reason = "an interval, not the time of day")]
         let begin = Instant::now();
         loop {
             let error = match self.session("postgres") {
@@ -120,9 +119,11 @@ impl Cluster {
         self.major
     }
 
-    /// A connection to one of its databases.
+    /// A connection to one of its databases, with names looked up in `public`.
     pub fn session(&self, database: &str) -> Result<Session, ClusterError> {
-        Ok(Server::parse(&self.url(database), None)?.connect()?)
+        let session = Server::parse(&self.url(database), None)?.connect()?;
+        session.execute("choose the schema", "SET search_path = public")?;
+        Ok(session)
     }
 
     /// Runs statements in a database.
@@ -227,4 +228,4 @@ impl From<PostgresError> for ClusterError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -58,6 +58,9 @@ pub struct Programs {
 /// A database of the policy, reached and recognised, or why not.
 type Reached = (String, Result<Software, PostgresError>);
 
+/// A database's name and its high-water marks, or why they could not be read.
+pub type DatabaseMarks = (String, Result<Marks, PostgresError>);
+
 impl Postgres<'_> {
     /// Dumps every database and the roles. A database that fails is a finding of level `Failed` and keeps no other
     /// from being sealed; an error comes back only when the server cannot be reached at all, the sink failed, or
@@ -86,7 +89,7 @@ impl Postgres<'_> {
     }
 
     /// High-water marks of every database that can be reached, without a dump; an error in one is its own.
-    pub fn marks(&self) -> Result<Vec<(String, Result<Marks, PostgresError>)>, PostgresError> {
+    pub fn marks(&self) -> Result<Vec<DatabaseMarks>, PostgresError> {
         let server = Server::parse(self.url, self.passfile)?;
         let read = |database: &String| {
             let session = server.with_database(database).connect()?;
