@@ -3,6 +3,8 @@
 //! compressed or of an unknown version is an error. Takes bytes in slices of any length; never changes or keeps
 //! them; memory is bounded by the table of contents. Never panics on hostile bytes.
 
+mod blocks;
+mod error;
 mod rows;
 mod statement;
 mod wire;
@@ -10,91 +12,14 @@ mod wire;
 use crate::facts::postgres::{ContentDigest, LargeObjectFacts};
 use rows::{ObjectSum, RowFault, RowSum};
 use std::collections::HashMap;
-use wire::{ENTRY_BYTES_MAX, Fields, Head, INT_LENGTH, Stop};
+use wire::{ENTRY_BYTES_MAX, Fields, Head, Stop};
+
+pub use error::ArchiveError;
 
 /// Most memory that what is kept of the table of contents may need, in bytes.
 const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What one kept entry needs besides its texts, in bytes, about.
 const KEPT_ENTRY_BYTES: usize = 256;
-/// Length of a data block's header: its kind and its entry's number.
-const BLOCK_HEADER_LENGTH: usize = 1 + INT_LENGTH;
-
-/// Why a stream of bytes is not a whole dump.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ArchiveError {
-    /// There are no bytes at all.
-    #[error("the dump is empty")]
-    Empty,
-    /// It does not begin as an archive does.
-    #[error("this is not a dump in pg_dump's custom format")]
-    NotAnArchive,
-    /// A version this program does not know.
-    #[error("the dump is an archive of version {version}; versions 1.14, 1.15 and 1.16 are understood")]
-    UnknownVersion {
-        /// The version.
-        version: String,
-    },
-    /// Another format than the custom one.
-    #[error("the dump is in archive format {format}; only the custom format is understood")]
-    NotCustom {
-        /// The format's number.
-        format: u8,
-    },
-    /// Its data is compressed, so rows cannot be seen.
-    #[error("the dump is compressed; pg_dump must run with --compress=0")]
-    Compressed,
-    /// A part that cannot be right.
-    #[error("the dump is damaged: {what} cannot be right")]
-    Malformed {
-        /// Which part.
-        what: &'static str,
-    },
-    /// A part that is larger than anything it may be.
-    #[error("the dump is damaged or hostile: {what} has {bytes} bytes, at most {limit} are read")]
-    TooLarge {
-        /// Which part.
-        what: &'static str,
-        /// Its length in bytes.
-        bytes: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// The rows of a table are not followed by their end marker, or by something else.
-    #[error("the rows of table {table} do not end as they must")]
-    Rows {
-        /// The table.
-        table: String,
-    },
-    /// The bytes end inside a part.
-    #[error("the dump stops short, inside {inside}")]
-    Truncated {
-        /// Where.
-        inside: String,
-    },
-    /// The table of contents promises data that never came.
-    #[error("the dump stops short: the data of {first} never came ({count} of {expected} are missing)")]
-    MissingData {
-        /// The first that is missing.
-        first: String,
-        /// How many are missing.
-        count: usize,
-        /// How many there must be.
-        expected: usize,
-    },
-}
-
-impl ArchiveError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::UnknownVersion { .. } => Some("a newer relay-backup is needed for this pg_dump".to_owned()),
-            Self::Empty | Self::Truncated { .. } | Self::MissingData { .. } | Self::Rows { .. } => {
-                Some("look at the disk, the memory and the server's log, then run the backup again".to_owned())
-            }
-            _ => None,
-        }
-    }
-}
 
 /// What was learned of a whole dump. Names are in the archive's encoding.
 #[derive(Debug, PartialEq, Eq)]
@@ -352,114 +277,6 @@ impl Scanner {
         }
     }
 
-    /// Goes through data blocks.
-    fn data(&mut self, mut bytes: &[u8]) -> Result<(), ArchiveError> {
-        loop {
-            match self.state {
-                State::TableBytes { table, left } => {
-                    let (now, rest) = bytes.split_at(left.min(bytes.len()));
-                    self.rows.push(now).map_err(|fault| self.rows_error(table, fault))?;
-                    bytes = rest;
-                    let left = left - now.len();
-                    self.state =
-                        if left == 0 { State::TableChunk { table } } else { State::TableBytes { table, left } };
-                }
-                State::ObjectBytes { left } => {
-                    let (now, rest) = bytes.split_at(left.min(bytes.len()));
-                    self.objects.push(now);
-                    bytes = rest;
-                    let left = left - now.len();
-                    self.state = if left == 0 { State::ObjectChunk } else { State::ObjectBytes { left } };
-                }
-                _ => {}
-            }
-            let wanted = match self.state {
-                State::Block => BLOCK_HEADER_LENGTH,
-                State::TableChunk { .. } | State::Object | State::ObjectChunk => INT_LENGTH,
-                _ => return Ok(()),
-            };
-            if self.pending.is_empty() && bytes.len() >= wanted {
-                let (header, rest) = bytes.split_at(wanted);
-                self.header(header)?;
-                bytes = rest;
-                continue;
-            }
-            let (now, rest) = bytes.split_at((wanted - self.pending.len()).min(bytes.len()));
-            self.pending.extend_from_slice(now);
-            bytes = rest;
-            if self.pending.len() < wanted {
-                return Ok(());
-            }
-            let header = std::mem::take(&mut self.pending);
-            let result = self.header(&header);
-            self.pending = header;
-            self.pending.clear();
-            result?;
-        }
-    }
-
-    /// Takes one block's, object's or chunk's header.
-    fn header(&mut self, header: &[u8]) -> Result<(), ArchiveError> {
-        match self.state {
-            State::Block => self.block(header[0], wire::int(&header[1..])?),
-            State::TableChunk { table } => match chunk_length(header)? {
-                0 => {
-                    self.state = State::Block;
-                    self.close_table(table)
-                }
-                left => {
-                    self.state = State::TableBytes { table, left };
-                    Ok(())
-                }
-            },
-            State::Object => {
-                match wire::int(header)?.cast_unsigned() {
-                    0 => self.state = State::Block,
-                    oid => {
-                        self.objects.begin(oid);
-                        self.state = State::ObjectChunk;
-                    }
-                }
-                Ok(())
-            }
-            State::ObjectChunk => {
-                match chunk_length(header)? {
-                    0 => {
-                        self.objects.end();
-                        self.state = State::Object;
-                    }
-                    left => self.state = State::ObjectBytes { left },
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn block(&mut self, kind: u8, dump_id: i32) -> Result<(), ArchiveError> {
-        let malformed = ArchiveError::Malformed { what: "the header of a data block" };
-        let data =
-            self.waiting.remove(&dump_id).ok_or(ArchiveError::Malformed { what: "the number of a data block" })?;
-        self.state = match (kind, data) {
-            (1, Data::Table(table)) => {
-                self.rows = RowSum::default();
-                State::TableChunk { table }
-            }
-            (3, Data::LargeObjects) => State::Object,
-            _ => return Err(malformed),
-        };
-        Ok(())
-    }
-
-    fn close_table(&mut self, table: usize) -> Result<(), ArchiveError> {
-        let rows = std::mem::take(&mut self.rows);
-        let (rows, digest) = rows.finish_marked().map_err(|fault| self.rows_error(table, fault))?;
-        if let Some(table) = self.tables.get_mut(table) {
-            (table.rows, table.digest) = (rows, digest);
-        }
-        Ok(())
-    }
-
     fn rows_error(&self, table: usize, _: RowFault) -> ArchiveError {
         ArchiveError::Rows { table: self.table_name(table) }
     }
@@ -514,10 +331,6 @@ impl Scanner {
             large_objects: self.objects.facts(),
         })
     }
-}
-
-fn chunk_length(header: &[u8]) -> Result<usize, ArchiveError> {
-    usize::try_from(wire::int(header)?).map_err(|_| ArchiveError::Malformed { what: "the length of a chunk" })
 }
 
 /// Sums rows as the server's own COPY sends them, for comparison with those of a dump.
