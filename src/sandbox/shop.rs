@@ -4,7 +4,7 @@
 use super::cluster::{Cluster, ClusterError};
 
 /// Bytes of dump that one invoice and what belongs to it come to, about.
-const BYTES_PER_INVOICE: u64 = 2_350;
+const BYTES_PER_INVOICE: u64 = 1_280;
 /// Most invoices that are made by one statement, so that memory stays small.
 const BATCH: u64 = 50_000;
 

@@ -55,10 +55,13 @@ impl Folder {
         if let Some(account) = account {
             check_reachable(parent, account)?;
         }
+        // Until its own lock is held, a new folder looks abandoned to another process that sweeps.
+        let making = lock_parent(parent);
         let root = private(parent)?;
         let lock = fsio::open_or_create(&root.path().join(LOCK), 0o600).map_err(ClusterError::Folder)?;
         let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.map_err(|errno| ClusterError::Folder(FileError::io("lock", root.path())(errno.into())))?;
+        drop(making);
         let long = root.path().as_os_str().len() + SOCKET_NAME.len() > SOCKET_BYTES_MAX;
         let socket = if long { Some(private(Path::new(SHORT_FOLDER))?) } else { None };
         let folder = Self { root, socket, lock };
@@ -120,8 +123,21 @@ fn check_reachable(parent: &Path, account: Account) -> Result<(), ClusterError> 
     Ok(())
 }
 
+/// Locks the folder that holds the clusters' folders, waiting a little; `None` where that cannot be.
+fn lock_parent(parent: &Path) -> Option<File> {
+    let folder = File::open(parent).ok()?;
+    for _ in 0..100 {
+        if rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Some(folder);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    None
+}
+
 /// Stops and wipes what killed processes left below `parent`. Does what it can: a failure is not the caller's.
 pub(super) fn sweep(parent: &Path) {
+    let Some(_sweeping) = lock_parent(parent) else { return };
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let path = entry.path();

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Keeps whole artifacts; forgets those whose body failed, as the engine does.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Collected {
     artifacts: BTreeMap<String, (ArtifactSpec, Vec<u8>, Facts)>,
     order: Vec<String>,
@@ -466,4 +466,52 @@ fn marks_are_read_without_a_dump_and_old_versions_are_no_error() {
     let marks = source.marks().unwrap().remove(0).1.unwrap().btcpay.unwrap();
     assert_eq!((marks.invoices, marks.invoices_unsettled, marks.payments), (Some(1), Some(1), None));
     assert_eq!((marks.webhooks_undelivered, marks.newest_webhook_delivery), (None, None));
+}
+
+#[test]
+fn a_password_comes_from_the_passfile_and_is_never_told() {
+    let cluster = Cluster::start(&std::env::temp_dir()).unwrap();
+    cluster.create_plain_database("shop").unwrap();
+    let role = "CREATE ROLE keeper LOGIN PASSWORD 'hunter:2\\'; GRANT pg_read_all_data TO keeper";
+    cluster.execute("postgres", role).unwrap();
+    let hba = cluster.folder().join("data/pg_hba.conf");
+    let old = std::fs::read_to_string(&hba).unwrap();
+    std::fs::write(&hba, format!("local all keeper scram-sha-256\n{old}")).unwrap();
+    cluster.execute("postgres", "SELECT pg_reload_conf()").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let passfile = folder.path().join("pass");
+    let read = |line: &str| {
+        std::fs::write(&passfile, line).unwrap();
+        std::fs::set_permissions(&passfile, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let name: SourceName = "pg".parse().unwrap();
+        let (url, databases) = (cluster.url("postgres").replace("postgres@", "keeper@"), ["shop".to_owned()]);
+        let (interrupt, programs) = (Interrupt::new(), Programs::default());
+        let passfile = Some(passfile.as_path());
+        let source = Postgres {
+            name: &name,
+            url: &url,
+            passfile,
+            databases: &databases,
+            codec: Codec::Zstd,
+            interrupt,
+            programs,
+        };
+        let mut sink = Collected::default();
+        // The reload may come a moment after its order.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            match source.read(&mut sink) {
+                Ok(()) if line.contains("wrong") && std::time::Instant::now() < deadline => {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                result => return result.map(|()| sink),
+            }
+        }
+    };
+    let error = read("*:*:*:keeper:wrong\n").unwrap_err();
+    let told = format!("{} {error:?}", chain(&error));
+    assert!(error.hint().unwrap().contains("passfile") && !told.contains("wrong"), "{told}");
+    let collected = read(&format!("{}:5432:*:keeper:hunter\\:2\\\\\n", cluster.socket().display())).unwrap();
+    assert_eq!(collected.failed(), Vec::<&Finding>::new());
+    assert_eq!(collected.order, ["pg/shop.dump", "pg/globals.sql"]);
 }
