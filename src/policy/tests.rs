@@ -530,6 +530,8 @@ fn a_source_may_not_hold_its_own_vault() {
         "add \"/srv/vault\" to its exclude list",
     );
     read(&good().replace("[\"/etc/medusa\"]", "[\"/srv\"]\nexclude = [\"/srv/vault\"]")).unwrap();
+    let other = good().replace("[\"/etc/medusa\"]", "[\"/srv\"]\nexclude = [\"/srv/cache\"]");
+    assert!(read(&other).unwrap_err().to_string().contains("holds the vault local itself"));
 }
 
 #[test]

@@ -448,6 +448,7 @@ fn a_phrase_is_told_of_but_never_shown() {
 struct Meddler {
     path: PathBuf,
     times: usize,
+    shrinks: bool,
     inner: Collected,
 }
 
@@ -455,6 +456,7 @@ struct MeddlingWriter<'a> {
     bytes: Vec<u8>,
     path: &'a Path,
     times: &'a mut usize,
+    shrinks: bool,
 }
 
 impl io::Write for MeddlingWriter<'_> {
@@ -463,8 +465,9 @@ impl io::Write for MeddlingWriter<'_> {
         if is_content && *self.times > 0 {
             *self.times -= 1;
             let file = fs::File::options().write(true).open(self.path).unwrap();
-            let length = file.metadata().unwrap().len();
-            file.set_len(length - 1).unwrap();
+            if self.shrinks {
+                file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+            }
             file.write_all_at(b"changed", 0).unwrap();
         }
         self.bytes.extend_from_slice(bytes);
@@ -478,7 +481,8 @@ impl io::Write for MeddlingWriter<'_> {
 
 impl Sink for Meddler {
     fn artifact(&mut self, spec: ArtifactSpec, body: Body<'_>) -> Result<(), SourceError> {
-        let mut writer = MeddlingWriter { bytes: Vec::new(), path: &self.path, times: &mut self.times };
+        let mut writer =
+            MeddlingWriter { bytes: Vec::new(), path: &self.path, times: &mut self.times, shrinks: self.shrinks };
         let facts = body(&mut writer)?;
         self.inner.artifacts.insert(spec.name.to_string(), (writer.bytes, facts));
         Ok(())
@@ -493,9 +497,15 @@ impl Sink for Meddler {
 fn a_large_file_that_changes_is_appended_again_and_the_last_one_counts() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("big");
-    for (times, repeated, codes) in [(1, 1, vec![]), (usize::MAX, 3, vec!["file-kept-changing"])] {
+    let cases = [
+        (1, true, 1, vec![]),
+        (1, false, 1, vec![]),
+        (usize::MAX, true, 3, vec!["file-kept-changing"]),
+        (usize::MAX, false, 3, vec!["file-kept-changing"]),
+    ];
+    for (times, shrinks, repeated, codes) in cases {
         fs::write(&path, vec![1; 6 * 1024 * 1024]).unwrap();
-        let mut sink = Meddler { path: path.clone(), times, inner: Collected::default() };
+        let mut sink = Meddler { path: path.clone(), times, shrinks, inner: Collected::default() };
         read_into(&mut sink, &[path.display().to_string()], &[]).unwrap();
         assert_eq!(sink.inner.codes(), codes);
         let (bytes, facts) = sink.inner.get("s/files.tar");
@@ -503,7 +513,7 @@ fn a_large_file_that_changes_is_appended_again_and_the_last_one_counts() {
         assert_eq!((facts.repeated, facts.files), (repeated, repeated + 1));
         check(&bytes[..], &facts).unwrap();
         if repeated == 1 {
-            let to = home.path().join("out");
+            let to = home.path().join(format!("out-{shrinks}"));
             extract(&bytes, &to);
             let extracted = fs::read(to.join(path.strip_prefix("/").unwrap())).unwrap();
             assert!(extracted == fs::read(&path).unwrap(), "the last entry is the file as it stayed");
