@@ -7,4 +7,5 @@ pub mod ids;
 pub mod interrupt;
 pub mod limits;
 pub mod lock;
+pub mod memory;
 pub mod secret;

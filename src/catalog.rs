@@ -244,6 +244,20 @@ impl Catalog {
             .map_err(failed("forget a snapshot"))
     }
 
+    /// Notes that a vault turned out not to hold an object, whatever its manifests and our own puts say. Its content is
+    /// then sealed and put anew.
+    pub fn forget_object(&self, vault: &VaultId, object: &Sha256Hex) -> Result<(), CatalogError> {
+        let object = digest(object.as_str())?;
+        self.inner()
+            .written(|transaction| {
+                let Some(row) = rows::vault_row(transaction, vault)? else { return Ok(()) };
+                let sql = "DELETE FROM held WHERE vault = ?1 AND object IN (SELECT n FROM objects WHERE object = ?2)";
+                transaction.execute(sql, params![row, object])?;
+                Ok(())
+            })
+            .map_err(failed("forget an object"))
+    }
+
     /// Forgets everything about what a vault holds, before it is read anew. What this host committed to it stays
     /// known ([`Catalog::head`]).
     pub fn forget_vault(&self, vault: &VaultId) -> Result<(), CatalogError> {

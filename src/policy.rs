@@ -155,6 +155,14 @@ pub enum VaultUrl {
     },
 }
 
+impl VaultUrl {
+    /// Parses a vault's URL, with the rules of the policy's `url`.
+    /// The error is a sentence that says what is wrong and what to write instead; it quotes no credential.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        url::vault(text).map_err(|bad| format!("the url {}; {}", bad.what, bad.remedy))
+    }
+}
+
 /// How a backup runs.
 #[derive(Clone, Debug)]
 pub struct BackupPolicy {

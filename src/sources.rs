@@ -13,7 +13,8 @@ use crate::facts::Facts;
 use crate::report::Finding;
 use std::io::Write;
 
-/// Writes one artifact's bytes, in order, and returns what was learned on the way.
+/// Writes one artifact's bytes, in order, and returns what was learned on the way. `flush` tells that what was written
+/// so far differs in every run and what follows does not: a segment ends there.
 pub type Body<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<Facts, SourceError>;
 
 /// Where a source delivers. The engine's pipeline is one; tests have another.

@@ -9,7 +9,7 @@ mod error;
 mod folder;
 pub mod layout;
 mod objects;
-mod probe;
+pub mod probe;
 
 #[cfg(test)]
 #[path = "../tests/support/faulty.rs"]

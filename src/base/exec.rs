@@ -167,6 +167,15 @@ impl Exec {
         Ok(Feeding { running: Running { program, child, stdout: None, stderr, finished: false }, stdin })
     }
 
+    /// Runs it to its end without input; a failing exit code is no error here.
+    pub fn output(self) -> Result<Output, ExecError> {
+        let program = self.program_name();
+        let output =
+            self.command().stdin(Stdio::null()).output().map_err(|source| ExecError::Start { program, source })?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+    }
+
     /// Runs it to its end, feeding it `input`, and returns its whole standard output.
     pub fn run(self, input: &[u8]) -> Result<Vec<u8>, ExecError> {
         let program = self.program_name();
@@ -204,6 +213,17 @@ impl Exec {
         judge(&program, status, stderr)?;
         Ok(output)
     }
+}
+
+/// How a program ended and what it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
 }
 
 /// A child that is running, its output being read. Dropping it kills and reaps it.

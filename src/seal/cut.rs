@@ -79,12 +79,18 @@ impl Cutter {
         Ok(())
     }
 
-    /// Ends the artifact; hands the last segments to `take`.
-    pub fn finish<E>(mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    /// Ends a segment here, however short it is: what follows is cut as if the artifact began anew. For a part that
+    /// differs in every run, so that it does not take its neighbours with it.
+    pub fn mark<E>(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         while self.start < self.buffer.len() {
             self.cut_one(&mut take)?;
         }
         Ok(())
+    }
+
+    /// Ends the artifact; hands the last segments to `take`.
+    pub fn finish<E>(mut self, take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.mark(take)
     }
 
     fn cut_one<E>(&mut self, take: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
@@ -165,6 +171,27 @@ mod tests {
         let kept = before.iter().filter(|segment| after.contains(segment)).count();
         assert!(kept + 3 >= before.len(), "{kept} of {} segments were kept", before.len());
         assert!(before.len() > 15, "the average is near one MiB: {}", before.len());
+    }
+
+    #[test]
+    fn a_mark_keeps_a_changing_head_from_the_rest() {
+        let body = noise(9_000_000, 5);
+        let cut_with = |head: &[u8]| {
+            let mut segments = Vec::new();
+            let mut cutter = Cutter::new(knife());
+            let mut take = |segment: &[u8]| {
+                segments.push(segment.to_vec());
+                Ok::<_, ()>(())
+            };
+            cutter.push(head, &mut take).unwrap();
+            cutter.mark(&mut take).unwrap();
+            cutter.push(&body, &mut take).unwrap();
+            cutter.finish(&mut take).unwrap();
+            segments
+        };
+        let (one, other) = (cut_with(b"head of Monday"), cut_with(b"head of Tuesday, longer"));
+        assert_eq!(one[0], b"head of Monday");
+        assert_eq!(one[1..], other[1..]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::report::{Finding, Level};
 use serde::Serialize;
 
 /// What was found out about a store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Probe {
     /// Whether what was put can be read back.
     pub get: Answer,
@@ -27,7 +27,7 @@ pub struct Probe {
 }
 
 /// Whether something worked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// It worked.
@@ -39,7 +39,7 @@ pub enum Answer {
 }
 
 /// What a store makes of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// It keeps it: the second put was refused and changed nothing.
