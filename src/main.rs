@@ -1,3 +1,7 @@
 //! The program: parses the command line, runs it, returns its exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(relay_backup::run(std::env::args_os()))
+}

@@ -1,0 +1,308 @@
+//! The command line, as types. The doc comments are the help texts. No logic.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Backup and disaster recovery for hosts that run BTCPay Server, Core Lightning and PostgreSQL.
+///
+/// Takes encrypted snapshots, ships them to vaults, proves that they can be read back, and leads through a recovery.
+#[derive(Debug, Parser)]
+#[command(name = "relay-backup", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 ok, 1 failed, 2 usage or policy, 3 done but not whole, 10 no vault there, \
+    11 locked by another run, 12 no identity fits, 20 damage found, 21 a guard refused, 22 a drill failed, \
+    23 older than the objective allows, 130 interrupted. Any other code means failure.")]
+pub struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What holds for every verb.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The policy file.
+    #[arg(long, global = true, env = "RELAY_BACKUP_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log more to standard error; twice and thrice for still more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Print nothing but failures and what was asked for.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// No progress bar, even on a terminal.
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show the whole story in a sandbox on this machine.
+    ///
+    /// Makes a scratch PostgreSQL server with shop databases, a Core Lightning wallet, keys and a vault; backs up,
+    /// changes things, backs up again, verifies, extracts, damages an object and finds it. Touches nothing else.
+    #[command(
+        after_help = "Example: relay-backup demo --keep /tmp/story\n\nExit codes: 0 every step did what it should, 1 one did not."
+    )]
+    Demo(Demo),
+    /// Make an age identity, where it will be kept: not on the protected host.
+    #[command(
+        after_help = "Example: relay-backup keygen --out recovery.key\n\nExit codes: 0 ok, 1 failed (the file exists already)."
+    )]
+    Keygen(Keygen),
+    /// Set this host up: state folder, signing key, epoch, vaults.
+    ///
+    /// Run again it completes what is missing and overwrites nothing.
+    #[command(
+        after_help = "Example: relay-backup init\n\nExit codes: 0 ok, 1 a vault could not be set up, 2 usage or policy, 11 locked."
+    )]
+    Init(Init),
+    /// Accept a changed hsm_secret as the right one.
+    #[command(
+        after_help = "Example: relay-backup attest cln\n\nExit codes: 0 ok, 1 failed, 2 usage or policy, 11 locked."
+    )]
+    Attest(Attest),
+    /// Begin a new epoch, sealed to the policy's present recipients.
+    #[command(
+        after_help = "Example: relay-backup rotate\n\nExit codes: 0 ok, 1 failed, 3 a vault has not got the new key yet, 11 locked."
+    )]
+    Rotate,
+    /// Take one snapshot.
+    #[command(
+        after_help = "Example: relay-backup backup --trigger timer\n\nExit codes: 0 ok, 1 a source failed or too few \
+        copies were written, 3 a vault is behind or a source degraded, 10 no vault there, 11 locked, 130 interrupted."
+    )]
+    Backup(Backup),
+    /// List the snapshots.
+    #[command(
+        after_help = "Example: relay-backup list\n\nExit codes: 0 ok, 3 a vault does not answer, 10 no vault there, 20 a manifest cannot be believed."
+    )]
+    List(List),
+    /// Show one snapshot; with an identity also what its notes say.
+    #[command(
+        after_help = "Example: relay-backup show latest\n\nExit codes: 0 ok, 1 no such snapshot, 10 no vault there, 12 no identity fits, 20 damage."
+    )]
+    Show(Show),
+    /// Prove that snapshots can be read back, in four depths.
+    #[command(
+        after_help = "Depths: `present` looks at signatures, chain, age and that every object is there; `sealed` \
+        also hashes every object; `opened` also decrypts every segment (needs an identity); `meaning` also restores \
+        databases into a scratch PostgreSQL server and checks wallet and secret.\n\n\
+        Example: relay-backup verify --depth meaning --identity recovery.key\n\n\
+        Exit codes: 0 ok, 3 a vault is behind or does not answer, 10 no vault there, 12 no identity fits, 20 damage, 23 too old."
+    )]
+    Verify(Verify),
+    /// Give back one artifact.
+    ///
+    /// A toxic one (an old channel database) only into a file with TOXIC in its name, outside any lightning directory.
+    #[command(
+        after_help = "Example: relay-backup extract --snapshot latest --artifact cln/emergency.recover --to ./emergency.recover --identity recovery.key\n\n\
+        Exit codes: 0 ok, 1 no such snapshot or artifact, 12 no identity fits, 20 damage, 21 refused."
+    )]
+    Extract(Extract),
+    /// Check or show the policy.
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// The local index of what is where.
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Keep everything in this new folder instead of wiping it.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Write to the vault at this URL instead of a folder in the sandbox.
+    #[arg(long, value_name = "URL")]
+    pub vault: Option<String>,
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// Write the identity to this new file (mode 0600) instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// An epoch key that was made on another machine, sealed to the policy's recipients.
+    #[arg(long, value_name = "FILE", requires = "epoch_recipient")]
+    pub sealed_epoch: Option<PathBuf>,
+    /// The recipient that belongs to it.
+    #[arg(long, value_name = "AGE1", requires = "sealed_epoch")]
+    pub epoch_recipient: Option<String>,
+}
+
+/// `attest`.
+#[derive(Debug, Args)]
+pub struct Attest {
+    /// The cln source whose live hsm_secret is meant; may be left out where there is only one.
+    pub source: Option<String>,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Only these sources; the snapshot is then not complete.
+    #[arg(long, value_name = "SOURCE", num_args = 1..)]
+    pub only: Vec<String>,
+    /// Why it runs: timer, manual, pre-update, or a word of your own.
+    #[arg(long, value_name = "NAME", default_value = "manual")]
+    pub trigger: String,
+}
+
+/// Where to read from.
+#[derive(Clone, Debug, Args)]
+pub struct From {
+    /// A vault of the policy by name, or any vault by URL (then no policy is needed).
+    #[arg(long, value_name = "NAME|URL")]
+    pub vault: Option<String>,
+    /// The node whose snapshots are meant.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// A signing key to trust: base64 (RW…) or a .pub file; from the recovery kit.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub signing_key: Vec<String>,
+}
+
+/// Whose key opens.
+#[derive(Clone, Debug, Args)]
+pub struct Identity {
+    /// An identity file: age, age plugin or OpenSSH, plain or under a passphrase; `-` for standard input.
+    #[arg(long, value_name = "FILE", env = "RELAY_BACKUP_IDENTITY_FILE")]
+    pub identity: Option<PathBuf>,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// The snapshots of every node in the vaults.
+    #[arg(long, conflicts_with = "node")]
+    pub all_nodes: bool,
+    /// Where to read from.
+    #[command(flatten)]
+    pub from: From,
+}
+
+/// `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A snapshot id, or `latest` for the newest complete one.
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+    /// Where to read from.
+    #[command(flatten)]
+    pub from: From,
+    /// Whose key opens.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Whose contents: a snapshot id, `latest` (of each vault) or `all`.
+    #[arg(long, value_name = "ID|latest|all", default_value = "latest")]
+    pub snapshot: String,
+    /// How deep to look.
+    #[arg(long, value_enum, default_value = "present")]
+    pub depth: Depth,
+    /// Where to read from.
+    #[command(flatten)]
+    pub from: From,
+    /// Whose key opens.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// How deep to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Depth {
+    /// Signatures, chain, age, every object there.
+    Present,
+    /// And every object hashes to its name.
+    Sealed,
+    /// And every segment opens to its content.
+    Opened,
+    /// And databases restore, wallet and secret check out.
+    Meaning,
+}
+
+/// `extract`.
+#[derive(Debug, Args)]
+pub struct Extract {
+    /// A snapshot id, or `latest` for the newest complete one.
+    #[arg(long, value_name = "ID|latest", default_value = "latest")]
+    pub snapshot: String,
+    /// The artifact, as `show` names it.
+    #[arg(long, value_name = "NAME")]
+    pub artifact: String,
+    /// A new file, or `-` for standard output.
+    #[arg(long, value_name = "FILE|-")]
+    pub to: PathBuf,
+    /// Where to read from.
+    #[command(flatten)]
+    pub from: From,
+    /// Whose key opens.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyVerb {
+    /// Check the policy and say what is wrong with it.
+    #[command(
+        after_help = "Example: relay-backup --policy ./policy.toml policy check\n\nExit codes: 0 ok, 2 something is wrong."
+    )]
+    Check,
+    /// Show the policy with every default filled in.
+    #[command(after_help = "Example: relay-backup policy show\n\nExit codes: 0 ok, 2 something is wrong.")]
+    Show,
+    /// Print the policy's JSON Schema.
+    #[command(after_help = "Example: relay-backup policy schema\n\nExit codes: 0 ok.")]
+    Schema,
+}
+
+/// `catalog`.
+#[derive(Debug, Subcommand)]
+pub enum CatalogVerb {
+    /// Rebuild the catalog from the vaults.
+    #[command(
+        after_help = "Example: relay-backup catalog rebuild\n\nExit codes: 0 ok, 3 a vault does not answer, 10 no vault there, 11 locked."
+    )]
+    Rebuild,
+}
+
+impl Verb {
+    /// Its name, for the JSON document.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Demo(_) => "demo",
+            Self::Keygen(_) => "keygen",
+            Self::Init(_) => "init",
+            Self::Attest(_) => "attest",
+            Self::Rotate => "rotate",
+            Self::Backup(_) => "backup",
+            Self::List(_) => "list",
+            Self::Show(_) => "show",
+            Self::Verify(_) => "verify",
+            Self::Extract(_) => "extract",
+            Self::Policy(PolicyVerb::Check) => "policy check",
+            Self::Policy(PolicyVerb::Show) => "policy show",
+            Self::Policy(PolicyVerb::Schema) => "policy schema",
+            Self::Catalog(CatalogVerb::Rebuild) => "catalog rebuild",
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Why a flow could not do its work. Says what, on which thing, why; knows what to do about it. The exit code that
+//! belongs to each kind is chosen in one place, at the edge.
+
+use crate::base::fsio::FileError;
+use crate::base::ids::{ArtifactName, BadId, NodeName, SnapshotId};
+use crate::base::lock::LockError;
+use crate::catalog::CatalogError;
+use crate::manifest::ManifestError;
+use crate::notes::NotesError;
+use crate::seal::SealError;
+use crate::sources::SourceError;
+use crate::vault::VaultError;
+use std::path::PathBuf;
+
+/// Why a flow could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// This host has not been set up.
+    #[error("this host is not set up: {} holds no state", folder.display())]
+    NotInitialised {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// The state belongs to another node.
+    #[error("the state in {} belongs to node {found}, and the policy says {wanted}", folder.display())]
+    OtherNode {
+        /// The state folder.
+        folder: PathBuf,
+        /// The node it belongs to.
+        found: NodeName,
+        /// The policy's node.
+        wanted: NodeName,
+    },
+    /// A file of the state folder is damaged.
+    #[error("{} is damaged: {reason}", file.display())]
+    State {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of ours cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another run is at work.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// A vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// There is no vault at this place.
+    #[error("there is no vault at {place}")]
+    NoVault {
+        /// Where.
+        place: String,
+    },
+    /// No vault of the policy can be used.
+    #[error("no vault can be used: {reasons}")]
+    NoVaultAnswers {
+        /// Vault by vault.
+        reasons: String,
+    },
+    /// Keys, sealing, opening.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The scratch PostgreSQL server.
+    #[error(transparent)]
+    Cluster(#[from] crate::sandbox::cluster::ClusterError),
+    /// The pipeline.
+    #[error(transparent)]
+    Pipeline(#[from] super::pipeline::PipelineError),
+    /// A source.
+    #[error("the source {name} failed")]
+    Source {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: SourceError,
+    },
+    /// Named on the command line, absent in the policy.
+    #[error("the policy has no {what} {name:?} (it has {known})")]
+    Unknown {
+        /// `source` or `vault`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The names it has.
+        known: String,
+    },
+    /// There is no such snapshot, or none at all.
+    #[error("there is no {wanted} snapshot of node {node} in {place}")]
+    NoSnapshot {
+        /// The id, or `complete`.
+        wanted: String,
+        /// The node.
+        node: NodeName,
+        /// The vaults looked at.
+        place: String,
+    },
+    /// The snapshot has no such artifact.
+    #[error("{snapshot} has no artifact {name} (it has {known})")]
+    NoArtifact {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The artifact.
+        name: ArtifactName,
+        /// The names it has.
+        known: String,
+    },
+    /// A manifest that cannot be believed.
+    #[error("the manifest of {snapshot} in {place} cannot be believed: {reason}")]
+    Forged {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The vault.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A manifest this program cannot read.
+    #[error("the manifest of {snapshot} in {place} cannot be read")]
+    Manifest {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The vault.
+        place: String,
+        /// Why not.
+        #[source]
+        source: ManifestError,
+    },
+    /// Notes that cannot be read.
+    #[error("the notes of {snapshot} cannot be read")]
+    Notes {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Why not.
+        #[source]
+        source: NotesError,
+    },
+    /// An object that is missing or damaged in every vault looked at.
+    #[error("{thing} is damaged: {reason}")]
+    Damaged {
+        /// Artifact, segment and object.
+        thing: String,
+        /// What is wrong, vault by vault.
+        reason: String,
+    },
+    /// A guard refused.
+    #[error("refused by the guard {guard}: {reason}")]
+    Refused {
+        /// The guard.
+        guard: &'static str,
+        /// Why.
+        reason: String,
+        /// The safe road.
+        hint: String,
+    },
+    /// An identity is needed and none was given.
+    #[error("{what} needs an identity, and none was given")]
+    NoIdentity {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A name is malformed.
+    #[error(transparent)]
+    Id(#[from] BadId),
+    /// What was read could not be written to its destination.
+    #[error("cannot write to {to}")]
+    Output {
+        /// The destination.
+        to: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A request that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotInitialised { .. } => Some("run `relay-backup init` once on this host".into()),
+            Self::OtherNode { .. } => Some("set `node` or `state_dir` in the policy to what they were".into()),
+            Self::State { .. } => Some(
+                "put the file back from a copy, or move the state folder aside and run `relay-backup init`: old \
+                 snapshots stay readable, new ones begin a new epoch"
+                    .into(),
+            ),
+            Self::NoVault { .. } => {
+                Some("check the vault's url in the policy; `relay-backup init` makes a new vault there".into())
+            }
+            Self::NoIdentity { .. } => {
+                Some("give --identity FILE, or set RELAY_BACKUP_IDENTITY_FILE to the file's path".into())
+            }
+            Self::Forged { .. } => Some(
+                "somebody else can write to this vault, or the signing key is missing from [[keys.trusted]]; do not \
+                 restore from this snapshot before you know which"
+                    .into(),
+            ),
+            Self::Damaged { .. } => Some("`relay-backup verify --snapshot all` names what still restores".into()),
+            Self::Refused { hint, .. } => Some(hint.clone()),
+            Self::File(error) => error.hint(),
+            Self::Locked(error) => error.hint(),
+            Self::Vault(error) => error.hint(),
+            Self::Seal(error) => error.hint(),
+            Self::Cluster(error) => error.hint(),
+            Self::Source { source, .. } => source.hint(),
+            Self::Manifest { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// An error with its causes in one line: `what: why: because`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.ends_with(&next_text) {
+            text.push_str(": ");
+            text.push_str(&next_text);
+        }
+        cause = next.source();
+    }
+    text
+}

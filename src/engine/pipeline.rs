@@ -1,0 +1,551 @@
+//! The pipeline: what a source writes is cut, named, compressed, encrypted and put to every vault, on bounded memory.
+//!
+//! One thread reads and cuts, as many as the machine and the memory budget allow seal, and each vault has threads of
+//! its own that put. A segment is sealed once, whatever the number of vaults. A vault whose queue is full while
+//! another takes the segment gets it later, read back from that other one ([`Target::backlog`]); so a slow uplink
+//! neither pins memory nor holds a database's snapshot open. Nothing here makes a snapshot exist: that is
+//! [`super::commit`]'s work.
+
+use super::Context;
+use super::progress::Event;
+use crate::artifact::{ArtifactSpec, Codec};
+use crate::base::ids::{NodeName, SegmentId, Sha256Hex, VaultId};
+use crate::base::limits::{PRECIOUS_BYTES_MAX, SEGMENT_BYTES_MAX};
+use crate::catalog::{Catalog, CatalogError};
+use crate::manifest::{Artifact, Segment};
+use crate::seal::SealError;
+use crate::seal::codec::Compressor;
+use crate::seal::cut::{Cutter, Knife};
+use crate::seal::identity::EpochRecipient;
+use crate::seal::names::DedupKey;
+use crate::seal::segment::seal;
+use crate::vault::layout::ObjectKey;
+use crate::vault::{Vault, VaultError};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Threads that put to one vault at a time.
+const PUTTERS_PER_VAULT: usize = 3;
+/// Sealed segments that wait for one vault.
+const QUEUE_PER_VAULT: usize = 2;
+
+/// Why the pipeline as a whole stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Sealing failed.
+    #[error("cannot seal a segment")]
+    Seal(#[from] SealError),
+    /// The catalog failed.
+    #[error("the catalog cannot be used")]
+    Catalog(#[from] CatalogError),
+    /// Every vault failed.
+    #[error("no vault is left that takes what is put")]
+    NoVaultLeft,
+}
+
+/// What the pipeline works with.
+pub struct Settings<'a> {
+    /// The flow's context.
+    pub context: Context<'a>,
+    /// The node whose segments these are.
+    pub node: &'a NodeName,
+    /// What ids and cutting are derived from.
+    pub dedup: &'a DedupKey,
+    /// Whom segments are sealed to.
+    pub epoch: &'a EpochRecipient,
+    /// What is where.
+    pub catalog: &'a Catalog,
+    /// Bytes of memory the pipeline may use.
+    pub memory: u64,
+}
+
+/// One vault of the run.
+pub struct Target<'a> {
+    /// The vault.
+    pub vault: &'a Vault,
+    /// Its id.
+    pub id: VaultId,
+    failed: OnceLock<VaultError>,
+    backlog: Mutex<Vec<(SegmentId, Sha256Hex)>>,
+    objects: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl<'a> Target<'a> {
+    /// A vault that takes part.
+    pub fn new(vault: &'a Vault, id: VaultId) -> Self {
+        Self {
+            vault,
+            id,
+            failed: OnceLock::new(),
+            backlog: Mutex::new(Vec::new()),
+            objects: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Why it takes no more part.
+    pub fn failure(&self) -> Option<&VaultError> {
+        self.failed.get()
+    }
+
+    /// Takes it out of the run.
+    pub fn fail(&self, error: VaultError) {
+        tracing::warn!(vault = %self.vault.name(), error = %crate::engine::error::chain(&error), "a vault is left behind");
+        // Only the first failure is kept; later ones follow from it.
+        drop(self.failed.set(error));
+    }
+
+    /// Objects and bytes put so far.
+    pub fn shipped(&self) -> (u64, u64) {
+        (self.objects.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Takes the list of what other vaults of this run took in its stead.
+    pub fn take_backlog(&self) -> Vec<(SegmentId, Sha256Hex)> {
+        std::mem::take(&mut *lock(&self.backlog))
+    }
+
+    /// Puts an object and counts it.
+    pub fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), VaultError> {
+        self.vault.put(key, bytes)?;
+        self.objects.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Locks; a thread that panicked while it held the lock has already ended the run.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A segment on its way to be sealed.
+struct Piece {
+    slot: Slot,
+    plaintext: Vec<u8>,
+    sharing: Sharing,
+}
+
+/// A segment's place in its artifact. Dropping it settles the place, with a segment or without, so that nobody waits
+/// for one that was lost on the way.
+struct Slot {
+    artifact: Arc<Pending>,
+    index: usize,
+    segment: Option<Segment>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.artifact.place(self.index, self.segment.take());
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// Content that is known is not stored again.
+    Shared,
+    /// Stored anew in every snapshot.
+    Precious,
+}
+
+/// An artifact whose segments are being sealed.
+struct Pending {
+    codec: Codec,
+    segments: Mutex<(Vec<Option<Segment>>, usize)>,
+    all_done: Condvar,
+}
+
+/// A sealed segment on its way to vaults.
+struct Upload {
+    id: SegmentId,
+    object: Sha256Hex,
+    bytes: Vec<u8>,
+    /// Queues it still stands in.
+    waiting: AtomicUsize,
+}
+
+struct Shared<'s> {
+    settings: &'s Settings<'s>,
+    targets: &'s [Target<'s>],
+    queues: Vec<Sender<Arc<Upload>>>,
+    in_flight: Mutex<HashMap<SegmentId, (Sha256Hex, u64)>>,
+    failure: OnceLock<PipelineError>,
+    stopped: AtomicBool,
+}
+
+/// The pipeline while it runs: the place that artifacts are written to.
+pub struct Pipeline<'s> {
+    shared: &'s Shared<'s>,
+    pieces: Sender<Piece>,
+    knife: Knife,
+}
+
+/// Runs `body` with a pipeline, then waits until everything written is sealed and every vault's queue is empty.
+/// Vaults that failed on the way say so in their [`Target`].
+pub fn run<R>(
+    settings: &Settings<'_>,
+    targets: &[Target<'_>],
+    body: impl FnOnce(&Pipeline<'_>) -> R,
+) -> Result<R, PipelineError> {
+    let workers = workers(settings.memory);
+    let (pieces, pieces_out) = bounded::<Piece>(workers);
+    let (queues, queues_out): (Vec<_>, Vec<_>) = targets.iter().map(|_| bounded(QUEUE_PER_VAULT)).unzip();
+    let shared = Shared {
+        settings,
+        targets,
+        queues,
+        in_flight: Mutex::new(HashMap::new()),
+        failure: OnceLock::new(),
+        stopped: AtomicBool::new(false),
+    };
+    let result = std::thread::scope(|scope| {
+        for (target, queue) in targets.iter().zip(queues_out) {
+            for _ in 0..PUTTERS_PER_VAULT {
+                let (shared, queue) = (&shared, queue.clone());
+                scope.spawn(move || shared.put_from(target, &queue));
+            }
+        }
+        let sealers: Vec<_> = (0..workers)
+            .map(|_| {
+                let (shared, pieces) = (&shared, pieces_out.clone());
+                scope.spawn(move || shared.seal_from(&pieces))
+            })
+            .collect();
+        drop(pieces_out);
+        let pipeline = Pipeline { shared: &shared, pieces, knife: Knife::new(settings.dedup.gear_table()) };
+        let result = body(&pipeline);
+        drop(pipeline);
+        for sealer in sealers {
+            if sealer.join().is_err() {
+                shared.stop();
+            }
+        }
+        shared.close();
+        result
+    });
+    match shared.failure.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(result),
+    }
+}
+
+fn workers(memory: u64) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let by_memory = usize::try_from(memory / (3 * SEGMENT_BYTES_MAX as u64)).unwrap_or(usize::MAX);
+    cores.min(by_memory).max(1)
+}
+
+impl Shared<'_> {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn fail(&self, error: PipelineError) {
+        // Only the first failure is kept; later ones follow from it.
+        drop(self.failure.set(error));
+        self.stop();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst) || self.settings.context.interrupt.is_set()
+    }
+
+    /// Tells the putting threads that nothing more comes.
+    fn close(&self) {
+        for _ in 0..PUTTERS_PER_VAULT {
+            for queue in &self.queues {
+                let end = Upload::end();
+                // A queue nobody reads any more needs no end.
+                drop(queue.send(Arc::new(end)));
+            }
+        }
+    }
+
+    fn seal_from(&self, pieces: &Receiver<Piece>) {
+        let mut compressor = match Compressor::new() {
+            Ok(compressor) => Some(compressor),
+            Err(error) => {
+                self.fail(SealError::Memory(error).into());
+                None
+            }
+        };
+        for mut piece in pieces {
+            let Some(compressor) = compressor.as_mut().filter(|_| !self.is_stopped()) else { continue };
+            match self.process(compressor, &piece) {
+                Ok(segment) => piece.slot.segment = segment,
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+
+    /// Names a piece, and seals and delivers it unless every vault has it. `None` when the run was stopped.
+    fn process(&self, compressor: &mut Compressor, piece: &Piece) -> Result<Option<Segment>, PipelineError> {
+        let Settings { dedup, epoch, catalog, .. } = self.settings;
+        let codec = piece.slot.artifact.codec;
+        let id = dedup.segment_id(codec, &epoch.id, &piece.plaintext);
+        if piece.sharing == Sharing::Shared {
+            if let Some((object, length)) = lock(&self.in_flight).get(&id) {
+                return Ok(Some(Segment { id, object: object.clone(), length: *length }));
+            }
+            if let Some(known) = catalog.known(&id)? {
+                let lacking = self.active(|target| !known.vaults.contains(&target.id));
+                if lacking.is_empty() || self.copy_known(&id, &known.object, &known.vaults, &lacking)? {
+                    return Ok(Some(Segment { id, object: known.object, length: known.length }));
+                }
+            }
+        }
+        let sealed = seal(compressor, codec, epoch, &piece.plaintext)?;
+        let segment = Segment { id: id.clone(), object: sealed.object.clone(), length: sealed.bytes.len() as u64 };
+        catalog.record_sealed(&segment.id, &segment.object, segment.length)?;
+        if piece.sharing == Sharing::Shared {
+            lock(&self.in_flight).insert(id.clone(), (segment.object.clone(), segment.length));
+        }
+        let upload = Upload { id, object: sealed.object, bytes: sealed.bytes, waiting: AtomicUsize::new(0) };
+        let delivered = self.deliver(upload, self.active(|_| true))?;
+        Ok(delivered.then_some(segment))
+    }
+
+    fn active(&self, wanted: impl Fn(&Target<'_>) -> bool) -> Vec<usize> {
+        let is_active = |target: &Target<'_>| target.failure().is_none();
+        (0..self.targets.len())
+            .filter(|&index| is_active(&self.targets[index]) && wanted(&self.targets[index]))
+            .collect()
+    }
+
+    /// Gives the vaults that lack a known object its bytes from one that has it; false when none could be read.
+    fn copy_known(
+        &self,
+        id: &SegmentId,
+        object: &Sha256Hex,
+        holders: &[VaultId],
+        lacking: &[usize],
+    ) -> Result<bool, PipelineError> {
+        let holders = self.active(|target| holders.contains(&target.id));
+        let Some(bytes) = holders.iter().find_map(|&index| self.read_sealed(&self.targets[index], object)) else {
+            return Ok(false);
+        };
+        let upload = Upload { id: id.clone(), object: object.clone(), bytes, waiting: AtomicUsize::new(0) };
+        self.deliver(upload, lacking.to_vec())
+    }
+
+    fn read_sealed(&self, holder: &Target<'_>, object: &Sha256Hex) -> Option<Vec<u8>> {
+        read_object(holder.vault, self.settings.node, object).inspect_err(|reason| {
+            tracing::warn!(vault = %holder.vault.name(), %object, reason, "an object that should be there cannot be read");
+        }).ok()
+    }
+
+    /// Hands an object to the queues of these vaults; to the backlog of those that are slow, as long as another takes
+    /// it. False when the run was stopped.
+    fn deliver(&self, upload: Upload, mut wanted: Vec<usize>) -> Result<bool, PipelineError> {
+        let upload = Arc::new(upload);
+        let mut accepted = false;
+        // One hold of our own, so that nobody calls it done while it is still being handed out.
+        upload.waiting.fetch_add(1, Ordering::SeqCst);
+        loop {
+            wanted.retain(|&index| self.targets[index].failure().is_none());
+            wanted.retain(|&index| {
+                upload.waiting.fetch_add(1, Ordering::SeqCst);
+                match self.queues[index].try_send(Arc::clone(&upload)) {
+                    Ok(()) => {
+                        accepted = true;
+                        false
+                    }
+                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                        upload.waiting.fetch_sub(1, Ordering::SeqCst);
+                        true
+                    }
+                }
+            });
+            if accepted || self.is_stopped() {
+                break;
+            }
+            if self.active(|_| true).is_empty() {
+                return Err(PipelineError::NoVaultLeft);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for index in wanted {
+            lock(&self.targets[index].backlog).push((upload.id.clone(), upload.object.clone()));
+        }
+        self.release(&upload);
+        Ok(accepted)
+    }
+
+    /// One hold on an object less; the last one ends its being in flight.
+    fn release(&self, upload: &Upload) {
+        if upload.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            lock(&self.in_flight).remove(&upload.id);
+        }
+    }
+
+    fn put_from(&self, target: &Target<'_>, queue: &Receiver<Arc<Upload>>) {
+        for upload in queue {
+            if upload.is_end() {
+                return;
+            }
+            if target.failure().is_none()
+                && let Err(error) = self.put_one(target, &upload)
+            {
+                self.fail(error);
+            }
+            self.release(&upload);
+        }
+    }
+
+    fn put_one(&self, target: &Target<'_>, upload: &Upload) -> Result<(), PipelineError> {
+        let Settings { node, catalog, context, .. } = self.settings;
+        match target.put(&ObjectKey::segment(node, &upload.object), &upload.bytes) {
+            Ok(()) => catalog.record_put(&target.id, &upload.object, context.now())?,
+            Err(error) => {
+                target.fail(error);
+                if self.active(|_| true).is_empty() {
+                    return Err(PipelineError::NoVaultLeft);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a sealed object and holds it against its name. The error is a sentence.
+pub(super) fn read_object(vault: &Vault, node: &NodeName, object: &Sha256Hex) -> Result<Vec<u8>, String> {
+    let limit = crate::base::limits::OBJECT_BYTES_MAX as u64;
+    let bytes = vault.get(&ObjectKey::segment(node, object), limit).map_err(|error| super::error::chain(&error))?;
+    if &Sha256Hex::of(&bytes) != object {
+        return Err("its content does not have the digest that is its name".into());
+    }
+    Ok(bytes)
+}
+
+impl Upload {
+    /// What tells a putting thread to end.
+    fn end() -> Self {
+        let nothing = Sha256Hex::of(b"");
+        let id = SegmentId::from_bytes([0; 32]);
+        Self { id, object: nothing, bytes: Vec::new(), waiting: AtomicUsize::new(0) }
+    }
+
+    fn is_end(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl Pending {
+    fn expect_one(&self) -> usize {
+        let mut state = lock(&self.segments);
+        state.0.push(None);
+        state.0.len() - 1
+    }
+
+    fn place(&self, index: usize, segment: Option<Segment>) {
+        let mut state = lock(&self.segments);
+        state.0[index] = segment;
+        state.1 += 1;
+        if state.1 == state.0.len() {
+            self.all_done.notify_all();
+        }
+    }
+
+    /// Waits until all segments are placed; `None` when one could not be.
+    fn wait(&self) -> Option<Vec<Segment>> {
+        let state = lock(&self.segments);
+        let mut state = self
+            .all_done
+            .wait_while(state, |(segments, placed)| *placed < segments.len())
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.0).into_iter().collect()
+    }
+}
+
+impl<'s> Pipeline<'s> {
+    /// A writer for one artifact.
+    pub fn begin(&self, spec: &ArtifactSpec) -> ArtifactWriter<'_, 's> {
+        let pending = Pending { codec: spec.codec, segments: Mutex::new((Vec::new(), 0)), all_done: Condvar::new() };
+        ArtifactWriter {
+            pipeline: self,
+            pending: Arc::new(pending),
+            cutter: Cutter::new(self.knife.clone()),
+            length: 0,
+            spec: spec.clone(),
+        }
+    }
+
+    /// Whether nothing more can be written: an interrupt, or a failure that [`run`] will return.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.is_stopped()
+    }
+}
+
+/// Takes one artifact's bytes. Dropping it before [`ArtifactWriter::finish`] leaves only orphans.
+pub struct ArtifactWriter<'p, 's> {
+    pipeline: &'p Pipeline<'s>,
+    pending: Arc<Pending>,
+    cutter: Cutter,
+    length: u64,
+    spec: ArtifactSpec,
+}
+
+impl ArtifactWriter<'_, '_> {
+    /// What was written so far decides: only an artifact that stays small is precious.
+    fn sharing(&self) -> Sharing {
+        if self.length <= PRECIOUS_BYTES_MAX { Sharing::Precious } else { Sharing::Shared }
+    }
+
+    /// Ends the artifact and waits until all of it is sealed.
+    pub fn finish(self) -> io::Result<Artifact> {
+        let sharing = self.sharing();
+        let (pipeline, pending) = (self.pipeline, self.pending);
+        self.cutter.finish(|segment| pipeline.send(&pending, segment, sharing))?;
+        let segments = pending.wait().ok_or_else(stopped)?;
+        if pipeline.is_stopped() {
+            return Err(stopped());
+        }
+        Ok(Artifact {
+            name: self.spec.name,
+            kind: self.spec.kind,
+            codec: self.spec.codec,
+            toxic: self.spec.toxicity == crate::artifact::Toxicity::Toxic,
+            length: self.length,
+            segments,
+        })
+    }
+}
+
+fn stopped() -> io::Error {
+    // Not of kind `Interrupted`, which writers of the standard library retry.
+    io::Error::other("the run was stopped")
+}
+
+impl Pipeline<'_> {
+    fn send(&self, pending: &Arc<Pending>, segment: &[u8], sharing: Sharing) -> io::Result<()> {
+        if self.is_stopped() {
+            return Err(stopped());
+        }
+        let artifact = Arc::clone(pending);
+        let index = artifact.expect_one();
+        let slot = Slot { artifact, index, segment: None };
+        self.shared.settings.context.tell(Event::Bytes(segment.len() as u64));
+        self.pieces.send(Piece { slot, plaintext: segment.to_vec(), sharing }).map_err(|_| stopped())
+    }
+}
+
+impl Write for ArtifactWriter<'_, '_> {
+    fn write(&mut self, portion: &[u8]) -> io::Result<usize> {
+        let (pipeline, pending) = (self.pipeline, &self.pending);
+        self.cutter.push(portion, |segment| pipeline.send(pending, segment, Sharing::Shared))?;
+        self.length += portion.len() as u64;
+        Ok(portion.len())
+    }
+
+    /// Ends a segment here: see [`Cutter::mark`].
+    fn flush(&mut self) -> io::Result<()> {
+        let sharing = self.sharing();
+        let (pipeline, pending) = (self.pipeline, &self.pending);
+        self.cutter.mark(|segment| pipeline.send(pending, segment, sharing))
+    }
+}

@@ -1,0 +1,376 @@
+//! Reading from vaults: which vaults, which node, whose signatures count; finding a snapshot and opening it. Needs
+//! neither catalog nor state: a vault, a signing key and an identity are enough.
+
+use super::error::chain;
+use super::progress::Event;
+use super::state::{HostState, pinned};
+use super::survey::{Believed, Disbelief, Entry, believe, disbelieved, entries};
+use super::{Context, Error};
+use crate::base::ids::{NodeName, Sha256Hex, SnapshotId, VaultId};
+use crate::base::limits::{NOTES_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
+use crate::base::secret::Secret;
+use crate::manifest::Manifest;
+use crate::notes::Notes;
+use crate::policy::{Policy, VaultPolicy, VaultUrl, Via};
+use crate::report::{Finding, Level};
+use crate::seal::identity::{EpochIdentity, Identities};
+use crate::seal::names::DedupKey;
+use crate::seal::sign::{Trusted, VerifyingKey};
+use crate::vault::layout::{ObjectKey, Place as Found, Prefix, SnapshotFile};
+use crate::vault::{Vault, VaultError};
+use std::collections::BTreeMap;
+
+/// Which snapshot is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest complete one.
+    Latest,
+    /// This one.
+    One(SnapshotId),
+}
+
+/// Where to read from.
+#[derive(Clone, Debug, Default)]
+pub struct From {
+    /// A vault of the policy by name, or any vault by URL; all of the policy when absent.
+    pub vault: Option<String>,
+    /// Another node than the policy's, or the node where there is no policy.
+    pub node: Option<String>,
+    /// Signing keys to trust besides.
+    pub signing_keys: Vec<VerifyingKey>,
+}
+
+/// One vault that is read from.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The vault.
+    pub vault: Vault,
+    /// Its id; learned when it is looked at.
+    pub id: VaultId,
+    /// Whether RPO and copies count it.
+    pub counts: bool,
+    /// Whether `backup` writes it.
+    pub via: Via,
+}
+
+/// Snapshots by id, each with the places that hold it.
+pub type Held<'a> = BTreeMap<SnapshotId, Vec<(&'a Place, Entry)>>;
+
+/// The vaults that can be read and what counts in them.
+#[derive(Debug)]
+pub struct Reader {
+    /// The node.
+    pub node: NodeName,
+    /// The vaults that answered.
+    pub places: Vec<Place>,
+    /// Whose manifests count.
+    pub trusted: Trusted,
+    /// What went wrong on the way; a vault that does not answer is one of these.
+    pub findings: Vec<Finding>,
+    /// How many vaults were asked.
+    pub asked: usize,
+}
+
+impl Reader {
+    /// Opens the vaults of the policy, or the one that `from` names; `policy` may be absent when `from` names a URL.
+    pub fn open(context: &Context<'_>, policy: Option<&Policy>, from: &From) -> Result<Self, Error> {
+        let Looked { places, findings, asked } = look(context, policy, from)?;
+        let mut keys = from.signing_keys.clone();
+        if let Some(policy) = policy {
+            keys.extend(pinned(policy)?);
+            if HostState::exists(policy) {
+                keys.push(HostState::load(policy)?.signing.public().clone());
+            }
+        }
+        let node = choose_node(policy, from, &places)?;
+        if keys.is_empty() {
+            return Err(no_key(&places, &node));
+        }
+        Ok(Self { node, places, trusted: Trusted::new(keys), findings, asked })
+    }
+
+    /// The names of the vaults, for messages.
+    pub fn place_names(&self) -> String {
+        self.places.iter().map(|place| place.vault.name().as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// All snapshots that are committed anywhere, oldest first, each with the places that hold it.
+    pub fn snapshots(&self) -> Result<Held<'_>, Error> {
+        let mut all = Held::new();
+        for place in &self.places {
+            for entry in entries(&place.vault, &self.node)?.into_iter().filter(Entry::is_committed) {
+                all.entry(entry.id.clone()).or_default().push((place, entry));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Finds the snapshot that is meant. The newest one that cannot be believed stops the search: taking an older one
+    /// in its stead is a person's decision.
+    pub fn find(&self, wanted: &Wanted) -> Result<(Believed, Vec<&Place>), Error> {
+        let all = self.snapshots()?;
+        let none = |wanted: String| Error::NoSnapshot { wanted, node: self.node.clone(), place: self.place_names() };
+        if let Wanted::One(id) = wanted {
+            let holders = all.get(id).ok_or_else(|| none(id.to_string()))?;
+            return self.believe_one(id, holders);
+        }
+        for (id, holders) in all.iter().rev() {
+            let (believed, places) = self.believe_one(id, holders)?;
+            if believed.manifest.complete {
+                return Ok((believed, places));
+            }
+        }
+        Err(none("complete".into()))
+    }
+
+    fn believe_one<'a>(
+        &self,
+        id: &SnapshotId,
+        holders: &[(&'a Place, Entry)],
+    ) -> Result<(Believed, Vec<&'a Place>), Error> {
+        let mut found: Option<Believed> = None;
+        let (mut places, mut reasons) = (Vec::new(), Vec::new());
+        for (place, _) in holders {
+            match believe(&place.vault, None, &self.node, id, &self.trusted) {
+                Ok(believed) => {
+                    places.push(*place);
+                    found.get_or_insert(believed);
+                }
+                Err(Disbelief::Manifest(source)) => {
+                    return Err(Error::Manifest {
+                        snapshot: id.clone(),
+                        place: place.vault.name().to_string(),
+                        source,
+                    });
+                }
+                Err(reason) => reasons.push(format!("{}: {reason}", place.vault.name())),
+            }
+        }
+        found.map(|believed| (believed, places)).ok_or_else(|| Error::Forged {
+            snapshot: id.clone(),
+            place: holders.iter().map(|(place, _)| place.vault.name().as_str()).collect::<Vec<_>>().join(", "),
+            reason: reasons.join("; "),
+        })
+    }
+}
+
+/// The vaults that answered.
+#[derive(Debug)]
+pub struct Looked {
+    /// The vaults.
+    pub places: Vec<Place>,
+    /// What is said of those that did not.
+    pub findings: Vec<Finding>,
+    /// How many were asked.
+    pub asked: usize,
+}
+
+/// Opens the vaults of the policy, or the one that `from` names. An error when none answers.
+pub fn look(context: &Context<'_>, policy: Option<&Policy>, from: &From) -> Result<Looked, Error> {
+    let policies = vaults(policy, from)?;
+    let any_offsite = policies.iter().any(|vault| vault.offsite);
+    let (mut places, mut findings, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    for vault_policy in &policies {
+        context.check()?;
+        context.tell(Event::Step(format!("looking at vault {}", vault_policy.name)));
+        let opened = Vault::open(vault_policy).and_then(|vault| Ok((vault.identify()?, vault)));
+        match opened {
+            Ok((Some(info), vault)) => places.push(Place {
+                vault,
+                id: info.id,
+                counts: vault_policy.offsite || !any_offsite,
+                via: vault_policy.via,
+            }),
+            Ok((None, _)) => {
+                absent.push(vault_policy.name.to_string());
+                findings.push(absent_vault(vault_policy.name.as_str()));
+            }
+            Err(error) => findings.push(unreachable(vault_policy.name.as_str(), &error)),
+        }
+    }
+    if places.is_empty() && absent.len() == policies.len() {
+        return Err(Error::NoVault { place: absent.join(", ") });
+    }
+    if places.is_empty() {
+        let reasons: Vec<String> =
+            findings.iter().map(|finding| format!("{}: {}", finding.subject, finding.message)).collect();
+        return Err(Error::NoVaultAnswers { reasons: reasons.join("; ") });
+    }
+    Ok(Looked { places, findings, asked: policies.len() })
+}
+
+/// The finding for a place where there is no vault.
+pub fn absent_vault(name: &str) -> Finding {
+    Finding::new(Level::Degraded, "no-vault", name, "there is no vault at its url")
+        .with_hint("check the url (is it mounted?); `relay-backup init` on the node makes a new vault there")
+}
+
+/// The finding for a vault that does not answer.
+pub fn unreachable(name: &str, error: &VaultError) -> Finding {
+    let finding =
+        Finding::new(Level::Degraded, "vault-unreachable", name, format!("it cannot be read: {}", chain(error)));
+    match error.hint() {
+        Some(hint) => finding.with_hint(hint),
+        None => finding,
+    }
+}
+
+/// The finding for a manifest in one place.
+pub fn not_believed(place: &Place, snapshot: &SnapshotId, reason: &Disbelief) -> Finding {
+    disbelieved(&place.vault, snapshot, reason)
+}
+
+fn vaults(policy: Option<&Policy>, from: &From) -> Result<Vec<VaultPolicy>, Error> {
+    let of_policy = policy.map_or(&[][..], |policy| &policy.vaults[..]);
+    let Some(wanted) = &from.vault else {
+        return if of_policy.is_empty() {
+            Err(Error::Usage("there is no policy: say which vault with --vault URL".into()))
+        } else {
+            Ok(of_policy.to_vec())
+        };
+    };
+    if wanted.contains("://") {
+        let url = VaultUrl::parse(wanted).map_err(|error| Error::Usage(format!("--vault: {error}")))?;
+        if let Some(known) = of_policy.iter().find(|vault| vault.url == url) {
+            return Ok(vec![known.clone()]);
+        }
+        return Ok(vec![VaultPolicy {
+            name: "vault".parse()?,
+            url,
+            credentials_file: None,
+            offsite: false,
+            via: Via::Backup,
+            bandwidth: None,
+        }]);
+    }
+    let found = of_policy.iter().find(|vault| vault.name.as_str() == wanted);
+    found.map(|vault| vec![vault.clone()]).ok_or_else(|| Error::Unknown {
+        what: "vault",
+        name: wanted.clone(),
+        known: of_policy.iter().map(|vault| vault.name.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn choose_node(policy: Option<&Policy>, from: &From, places: &[Place]) -> Result<NodeName, Error> {
+    if let Some(node) = &from.node {
+        return Ok(node.parse()?);
+    }
+    if let Some(policy) = policy {
+        return Ok(policy.node.clone());
+    }
+    let mut nodes = Vec::new();
+    for place in places {
+        nodes.extend(place.vault.nodes()?);
+    }
+    nodes.sort_unstable();
+    nodes.dedup();
+    match &nodes[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::NoVault { place: "this place: it holds no node's snapshots".into() }),
+        many => {
+            let names = many.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+            Err(Error::Usage(format!("the vault holds several nodes ({names}): say which with --node")))
+        }
+    }
+}
+
+/// Without a trusted key nothing can be believed; the keys that lie in the vault are shown for comparison with the kit.
+fn no_key(places: &[Place], node: &NodeName) -> Error {
+    let mut shown = Vec::new();
+    for place in places {
+        let Ok(listing) = place.vault.list(&Prefix::signing(node)) else { continue };
+        for listed in listing.objects {
+            if let Found::SigningKey { .. } = listed.key.place()
+                && let Ok(bytes) = place.vault.get(&listed.key, SMALL_OBJECT_BYTES_MAX)
+                && let Ok(key) = VerifyingKey::parse(&String::from_utf8_lossy(&bytes))
+            {
+                shown.push(key.to_base64());
+            }
+        }
+    }
+    shown.sort_unstable();
+    shown.dedup();
+    Error::Usage(format!(
+        "no signing key is trusted here, so no snapshot can be believed. The vault itself offers {}: compare with the \
+         printed recovery kit, then give it with --signing-key",
+        if shown.is_empty() { "none".into() } else { shown.join(", ") }
+    ))
+}
+
+/// A snapshot whose notes were opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The epoch's identity, which opens every segment.
+    pub epoch: EpochIdentity,
+    /// The notes.
+    pub notes: Notes,
+    /// What segment ids are checked with.
+    pub dedup: DedupKey,
+}
+
+/// Opens a snapshot: the epoch key with a person's identities, the notes with the epoch key.
+pub fn open_snapshot(
+    places: &[&Place],
+    node: &NodeName,
+    manifest: &Manifest,
+    identities: &Identities,
+) -> Result<Opened, Error> {
+    let sealed_notes = read_notes(places, node, manifest)?;
+    let mut failure = None;
+    for sealed in epoch_keys(places, node, manifest) {
+        let opened = EpochIdentity::open(manifest.epoch.clone(), &sealed, identities).and_then(|epoch| {
+            let notes = epoch.decrypt(&sealed_notes, &format!("the notes of {}", manifest.snapshot))?;
+            Ok((epoch, Secret::new(notes)))
+        });
+        match opened {
+            Ok((epoch, notes)) => {
+                let notes = Notes::decode(notes.expose(), &manifest.snapshot)
+                    .map_err(|source| Error::Notes { snapshot: manifest.snapshot.clone(), source })?;
+                let dedup = DedupKey::from_hex(&Secret::from(notes.dedup_key.0.clone()))?;
+                return Ok(Opened { epoch, notes, dedup });
+            }
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    Err(failure.map_or_else(
+        || Error::Damaged {
+            thing: format!("the key of epoch {}", manifest.epoch),
+            reason: format!("no copy of it can be read in {}", names(places)),
+        },
+        Error::from,
+    ))
+}
+
+/// Every copy of the epoch key that can be read: the snapshot's own first, then the epoch's file, which a holder may
+/// have sealed to further recipients since.
+fn epoch_keys<'a>(
+    places: &'a [&Place],
+    node: &'a NodeName,
+    manifest: &'a Manifest,
+) -> impl Iterator<Item = Vec<u8>> + 'a {
+    let keys = [
+        ObjectKey::snapshot(node, &manifest.snapshot, SnapshotFile::EpochKey),
+        ObjectKey::epoch_key(node, &manifest.epoch),
+    ];
+    keys.into_iter()
+        .flat_map(move |key| places.iter().filter_map(move |place| place.vault.get(&key, SMALL_OBJECT_BYTES_MAX).ok()))
+}
+
+fn read_notes(places: &[&Place], node: &NodeName, manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    let key = ObjectKey::snapshot(node, &manifest.snapshot, SnapshotFile::Notes);
+    let mut reasons = Vec::new();
+    for place in places {
+        match place.vault.get(&key, NOTES_BYTES_MAX) {
+            Ok(bytes) if Sha256Hex::of(&bytes) == manifest.notes.sha256 => return Ok(bytes),
+            Ok(_) => reasons.push(format!("{}: other content than the manifest names", place.vault.name())),
+            Err(error) => reasons.push(chain(&error)),
+        }
+    }
+    Err(Error::Damaged { thing: format!("the notes of {}", manifest.snapshot), reason: reasons.join("; ") })
+}
+
+fn names(places: &[&Place]) -> String {
+    places.iter().map(|place| place.vault.name().as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,269 @@
+//! The state folder: what this installation is and holds. Signing key, dedup key, the epoch's recipient and sealed
+//! key, attestations, catalog and lock. No identity is ever in it.
+
+use super::Error;
+use crate::base::fsio::{self, FileError};
+use crate::base::ids::{EpochId, InstanceId, NodeName, SourceName};
+use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
+use crate::facts::cln::Attestation;
+use crate::policy::Policy;
+use crate::seal::identity::EpochRecipient;
+use crate::seal::names::DedupKey;
+use crate::seal::recipients::Recipients;
+use crate::seal::sign::{SigningKey, Trusted, VerifyingKey};
+use crate::seal::{SealError, random};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+const FORMAT: u64 = 1;
+
+/// Where things lie in the state folder.
+#[derive(Clone, Debug)]
+pub struct StateFolder(PathBuf);
+
+impl StateFolder {
+    /// The policy's state folder.
+    pub fn of(policy: &Policy) -> Self {
+        Self(policy.state_dir.clone())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The lock of the one writer.
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> PathBuf {
+        self.0.join("catalog.sqlite3")
+    }
+
+    fn host(&self) -> PathBuf {
+        self.0.join("host.json")
+    }
+
+    fn signing_key(&self) -> PathBuf {
+        self.0.join("signing.key")
+    }
+
+    fn dedup_key(&self) -> PathBuf {
+        self.0.join("dedup.key")
+    }
+
+    fn epoch_key(&self, epoch: &EpochId) -> PathBuf {
+        self.0.join(format!("epoch-{epoch}.age"))
+    }
+
+    fn attested(&self) -> PathBuf {
+        self.0.join("attested.json")
+    }
+}
+
+/// What `host.json` says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostFile {
+    format: u64,
+    node: NodeName,
+    instance: InstanceId,
+    created: Timestamp,
+    epoch: EpochId,
+    epoch_recipient: String,
+    /// The recipients that the epoch's key is sealed to.
+    recipients: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttestedFile {
+    format: u64,
+    /// The attestations in force, one a source.
+    current: Vec<Attestation>,
+    /// Those that were replaced by `attest`, oldest first; never forgotten.
+    replaced: Vec<Attestation>,
+}
+
+/// This installation.
+#[derive(Debug)]
+pub struct HostState {
+    /// Where it lies.
+    pub folder: StateFolder,
+    /// Its random id.
+    pub instance: InstanceId,
+    /// The key that signs manifests.
+    pub signing: SigningKey,
+    /// What ids are derived from.
+    pub dedup: DedupKey,
+    /// Whom segments are sealed to.
+    pub epoch: EpochRecipient,
+    /// The epoch's key, sealed to the recipients.
+    pub sealed_epoch: Vec<u8>,
+    /// The recipients it is sealed to, as text.
+    pub recipients: Vec<String>,
+    attested: AttestedFile,
+}
+
+/// An epoch key that was made elsewhere and comes sealed.
+pub struct SealedEpoch {
+    /// The epoch's recipient, as text.
+    pub recipient: String,
+    /// The epoch's identity, sealed to the policy's recipients by whoever made it.
+    pub sealed: Vec<u8>,
+}
+
+impl HostState {
+    /// Reads the state of this host.
+    pub fn load(policy: &Policy) -> Result<Self, Error> {
+        let folder = StateFolder::of(policy);
+        let host = read_json::<HostFile>(&folder.host())?
+            .ok_or_else(|| Error::NotInitialised { folder: folder.path().to_owned() })?;
+        if host.node != policy.node {
+            return Err(Error::OtherNode {
+                folder: folder.path().to_owned(),
+                found: host.node,
+                wanted: policy.node.clone(),
+            });
+        }
+        let signing = SigningKey::read(&folder.signing_key())?;
+        let dedup = DedupKey::from_hex(&fsio::read_private(&folder.dedup_key(), SMALL_OBJECT_BYTES_MAX)?)?;
+        let sealed_epoch = fsio::read(&folder.epoch_key(&host.epoch), SMALL_OBJECT_BYTES_MAX)?;
+        let epoch = EpochRecipient::parse(host.epoch, &host.epoch_recipient)?;
+        let attested = read_json::<AttestedFile>(&folder.attested())?.unwrap_or_default();
+        Ok(Self {
+            folder,
+            instance: host.instance,
+            signing,
+            dedup,
+            epoch,
+            sealed_epoch,
+            recipients: host.recipients,
+            attested,
+        })
+    }
+
+    /// Makes the state of a new host. What an interrupted attempt left is used, nothing is overwritten; `host.json` is
+    /// written last and makes it count.
+    pub fn create(policy: &Policy, handed: Option<SealedEpoch>, now: Timestamp) -> Result<Self, Error> {
+        let folder = StateFolder::of(policy);
+        let recipients = Recipients::parse(&policy.keys.recipients)?;
+        fsio::create_folder(folder.path(), 0o700)?;
+        if !folder.signing_key().exists() {
+            let (_, content) = SigningKey::generate()?;
+            fsio::create_durably(&folder.signing_key(), content.expose(), 0o600)?;
+        }
+        if !folder.dedup_key().exists() {
+            fsio::create_durably(&folder.dedup_key(), DedupKey::generate()?.to_hex().expose(), 0o600)?;
+        }
+        let (epoch, sealed) = match handed {
+            None => crate::seal::identity::new_epoch(&recipients, now)?,
+            Some(handed) => {
+                let id = crate::seal::identity::new_epoch(&recipients, now)?.0.id;
+                (EpochRecipient::parse(id, &handed.recipient)?, handed.sealed)
+            }
+        };
+        fsio::create_durably(&folder.epoch_key(&epoch.id), &sealed, 0o600)?;
+        let host = HostFile {
+            format: FORMAT,
+            node: policy.node.clone(),
+            instance: hex::encode(random::<16>()?).parse()?,
+            created: now,
+            epoch: epoch.id.clone(),
+            epoch_recipient: epoch.to_text(),
+            recipients: policy.keys.recipients.clone(),
+        };
+        write_json(&folder.host(), &host)?;
+        Self::load(policy)
+    }
+
+    /// Whether there is any state.
+    pub fn exists(policy: &Policy) -> bool {
+        StateFolder::of(policy).host().exists()
+    }
+
+    /// The attestation in force for a source.
+    pub fn attestation(&self, source: &SourceName) -> Option<&Attestation> {
+        self.attested.current.iter().find(|attestation| &attestation.source == source)
+    }
+
+    /// All attestations in force.
+    pub fn attestations(&self) -> &[Attestation] {
+        &self.attested.current
+    }
+
+    /// Keeps an attestation; one that it replaces is kept beside it.
+    pub fn attest(&mut self, attestation: Attestation) -> Result<(), Error> {
+        let mut file = self.attested.clone();
+        file.format = FORMAT;
+        if let Some(place) = file.current.iter().position(|old| old.source == attestation.source) {
+            file.replaced.push(file.current.remove(place));
+        }
+        file.current.push(attestation);
+        write_json(&self.folder.attested(), &file)?;
+        self.attested = file;
+        Ok(())
+    }
+
+    /// Begins a new epoch, sealed to the policy's present recipients.
+    pub fn rotate(&mut self, policy: &Policy, now: Timestamp) -> Result<(), Error> {
+        let recipients = Recipients::parse(&policy.keys.recipients)?;
+        let (epoch, sealed) = crate::seal::identity::new_epoch(&recipients, now)?;
+        fsio::create_durably(&self.folder.epoch_key(&epoch.id), &sealed, 0o600)?;
+        let mut host = read_json::<HostFile>(&self.folder.host())?
+            .ok_or_else(|| Error::NotInitialised { folder: self.folder.path().to_owned() })?;
+        host.epoch = epoch.id.clone();
+        host.epoch_recipient = epoch.to_text();
+        host.recipients = policy.keys.recipients.clone();
+        write_json(&self.folder.host(), &host)?;
+        self.recipients = host.recipients;
+        self.epoch = epoch;
+        self.sealed_epoch = sealed;
+        Ok(())
+    }
+
+    /// The keys whose manifests count: this host's own and those the policy pins for nodes.
+    pub fn trusted(&self, policy: &Policy) -> Result<Trusted, Error> {
+        let mut keys = pinned(policy)?;
+        keys.push(self.signing.public().clone());
+        Ok(Trusted::new(keys))
+    }
+}
+
+/// What a manifest attests, in the form that a live secret is held against. The manifest tells neither the secret's
+/// format nor its node id; nothing that compares looks at them.
+pub fn as_attestation(attested: &crate::manifest::Attested) -> Attestation {
+    Attestation {
+        source: attested.source.clone(),
+        salt: attested.salt.clone(),
+        sha256: attested.sha256.clone(),
+        format: crate::facts::cln::SecretFormat::Raw,
+        node_id: None,
+    }
+}
+
+/// The keys that the policy pins for nodes.
+pub fn pinned(policy: &Policy) -> Result<Vec<VerifyingKey>, SealError> {
+    let node_keys = policy.keys.trusted.iter().filter(|key| key.role == crate::policy::KeyRole::Node);
+    node_keys.map(|trusted| VerifyingKey::parse(&trusted.key)).collect()
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<Option<T>, Error> {
+    let bytes = match fsio::read(file, SMALL_OBJECT_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| Error::State { file: file.to_owned(), reason: error.to_string() })
+}
+
+fn write_json(file: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::State { file: file.to_owned(), reason: error.to_string() })?;
+    fsio::write_durably(file, &bytes, 0o600).map_err(|error: FileError| error.into())
+}

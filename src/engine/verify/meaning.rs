@@ -1,0 +1,331 @@
+//! Depth `meaning`: what was sealed would serve. Dumps restore into a scratch PostgreSQL cluster and are proved row for
+//! row, SQLite databases pass their own check and hold what the notes say, the secret derives its node id, the SCB
+//! opens with it, tars list what they should.
+//!
+//! Plaintext lies for a while in a private folder that is wiped at the end; the person who asked for this depth asked
+//! for that.
+
+use super::super::Error;
+use super::super::error::chain;
+use super::super::opening::Opener;
+use super::super::progress::Event;
+use super::super::reading::{Opened, open_snapshot};
+use super::{Check, Look, Run, Verdict};
+use crate::base::fsio::FileError;
+use crate::base::ids::{ArtifactName, SnapshotId};
+use crate::base::secret::Secret;
+use crate::facts::Facts;
+use crate::manifest::{Artifact, Manifest};
+use crate::report::{Finding, Level};
+use crate::sandbox::cluster::Cluster;
+use crate::seal::identity::Identities;
+use crate::sources::{cln, files, postgres, sqlite};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// Checks the chosen snapshots, each once, from the first vault that holds it.
+pub(super) fn check(run: &mut Run<'_>, looks: &[Look<'_>], identities: &Identities) -> Result<(), Error> {
+    let mut done: HashSet<SnapshotId> = HashSet::new();
+    let scratch = tempfile::Builder::new()
+        .prefix("relay-backup-meaning-")
+        .tempdir_in(run.request.scratch)
+        .map_err(FileError::io("create a private folder in", run.request.scratch))?;
+    run.context.tell(Event::Step(format!("sandbox in {} (private, wiped at the end)", scratch.path().display())));
+    let mut bench = Bench { parent: run.request.scratch, scratch: scratch.path(), cluster: None };
+    for look in looks {
+        for believed in look.chosen() {
+            let manifest = &believed.manifest;
+            if !done.insert(manifest.snapshot.clone()) {
+                continue;
+            }
+            let places: Vec<_> = looks
+                .iter()
+                .filter(|other| other.believed.contains_key(&manifest.snapshot))
+                .map(|other| other.place)
+                .collect();
+            let opened = match open_snapshot(&places, &run.reader.node, manifest, identities) {
+                Ok(opened) => opened,
+                Err(Error::Seal(error @ crate::seal::SealError::NoMatch { .. })) => return Err(error.into()),
+                Err(error) => {
+                    run.damage(
+                        "snapshot-unreadable",
+                        manifest.snapshot.to_string(),
+                        chain(&error),
+                        "restore from another snapshot",
+                    );
+                    continue;
+                }
+            };
+            let node = run.reader.node.clone();
+            let context = run.context;
+            let opener = Opener { context, places: &places, node: &node, opened: &opened };
+            for artifact in &manifest.artifacts {
+                context.check()?;
+                context.tell(Event::Step(format!("checking the meaning of {}", artifact.name)));
+                let outcome = bench.judge(context, &opener, &opened, manifest, artifact);
+                record(run, manifest, artifact, outcome)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How the meaning of an artifact came out.
+enum Meaning {
+    /// Checked; no finding of level `Damage` or `Failed` means that it passed.
+    Judged(String, Vec<Finding>),
+    /// There is nothing to check.
+    NotApplicable(&'static str),
+}
+
+fn record(
+    run: &mut Run<'_>,
+    manifest: &Manifest,
+    artifact: &Artifact,
+    outcome: Result<Meaning, Error>,
+) -> Result<(), Error> {
+    const WHAT: &str = "meaning";
+    let subject = format!("{}: {}", manifest.snapshot, artifact.name);
+    let (verdict, detail) = match outcome {
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(error @ Error::Damaged { .. }) => {
+            run.damage("artifact-damaged", subject.clone(), chain(&error), "restore from another vault or snapshot");
+            (Verdict::Failed, String::new())
+        }
+        Err(error) => {
+            let finding = Finding::new(
+                Level::Failed,
+                "check-impossible",
+                subject.clone(),
+                format!("it could not be checked: {}", chain(&error)),
+            );
+            run.findings.push(match error.hint() {
+                Some(hint) => finding.with_hint(hint),
+                None => finding,
+            });
+            (Verdict::Failed, String::new())
+        }
+        Ok(Meaning::NotApplicable(why)) => (Verdict::NotApplicable, why.to_owned()),
+        Ok(Meaning::Judged(detail, findings)) => {
+            let bad = findings.iter().any(|finding| finding.level >= Level::Failed);
+            run.findings.extend(findings);
+            (if bad { Verdict::Failed } else { Verdict::Passed }, detail)
+        }
+    };
+    run.checks.push(Check::new(WHAT, subject, verdict, detail));
+    Ok(())
+}
+
+/// Where artifacts are tried out.
+struct Bench<'a> {
+    parent: &'a Path,
+    scratch: &'a Path,
+    cluster: Option<Cluster>,
+}
+
+impl Bench<'_> {
+    fn judge(
+        &mut self,
+        context: &super::Context<'_>,
+        opener: &Opener<'_>,
+        opened: &Opened,
+        manifest: &Manifest,
+        artifact: &Artifact,
+    ) -> Result<Meaning, Error> {
+        let subject = format!("{}: {}", manifest.snapshot, artifact.name);
+        let Some(facts) = opened.notes.facts(&artifact.name) else {
+            let finding = Finding::new(Level::Damage, "notes-incomplete", subject, "the notes say nothing about it");
+            return Ok(Meaning::Judged(String::new(), vec![finding]));
+        };
+        match facts {
+            Facts::HsmSecret(facts) => {
+                let bytes = small(opener, artifact)?;
+                let detail = match &facts.node_id {
+                    Some(id) => format!("derives node id {id}"),
+                    None => "needs a passphrase to derive a node id".into(),
+                };
+                Ok(Meaning::Judged(detail, cln::check_secret(&subject, &bytes, facts)))
+            }
+            Facts::EmergencyRecover(facts) => {
+                let bytes = small(opener, artifact)?;
+                let secret = sibling_secret(opener, manifest, &artifact.name)?;
+                let findings = cln::check_emergency(&subject, bytes.expose(), facts, secret.as_ref());
+                let channels = facts.contents.as_ref().map_or(0, |contents| contents.channels.len());
+                Ok(Meaning::Judged(format!("{channels} channels"), findings))
+            }
+            Facts::ClnWallet(facts) => {
+                let file = self.to_file(opener, artifact)?;
+                let findings = cln::check_wallet(&subject, file.path(), facts, context.interrupt);
+                Ok(Meaning::Judged("sound, and row for row as noted".into(), findings))
+            }
+            Facts::Sqlite(facts) => {
+                let file = self.to_file(opener, artifact)?;
+                let findings = sqlite::check(&subject, file.path(), facts, context.interrupt);
+                Ok(Meaning::Judged("sound, and row for row as noted".into(), findings))
+            }
+            Facts::ClnExtras(facts) => {
+                let findings = through_pipe(opener, artifact, |tar| Ok(cln::check_extras(&subject, tar, facts)))?;
+                Ok(Meaning::Judged(format!("{} files", facts.files.len()), findings))
+            }
+            Facts::Tar(facts) => {
+                let checked = through_pipe(opener, artifact, |tar| Ok(files::check(tar, facts)))?;
+                let differs = |error| Finding::new(Level::Damage, "tar-differs", &subject, chain(&error));
+                Ok(Meaning::Judged(
+                    format!("{} entries", facts.entries),
+                    checked.err().map(differs).into_iter().collect(),
+                ))
+            }
+            Facts::LndChannelBackup(facts) => {
+                let bytes = small(opener, artifact)?;
+                let detail =
+                    if facts.is_empty { "no channels" } else { "encrypted to the node's seed: its length is as noted" };
+                let differs = bytes.len() as u64 != facts.length;
+                let finding =
+                    Finding::new(Level::Damage, "channel-backup-differs", &subject, "its length is not as noted");
+                Ok(Meaning::Judged(detail.into(), if differs { vec![finding] } else { Vec::new() }))
+            }
+            Facts::PostgresGlobals(facts) => {
+                let bytes = small(opener, artifact)?;
+                Ok(Meaning::Judged(
+                    format!("{} roles", facts.roles.len()),
+                    check_globals(&subject, bytes.expose(), facts),
+                ))
+            }
+            Facts::PostgresDump(facts) if facts.tables.is_empty() && artifact.length == 0 => {
+                Ok(Meaning::NotApplicable("an empty dump"))
+            }
+            Facts::PostgresDump(facts) => self.restore_dump(context, opener, artifact, &subject, facts),
+        }
+    }
+
+    fn restore_dump(
+        &mut self,
+        context: &super::Context<'_>,
+        opener: &Opener<'_>,
+        artifact: &Artifact,
+        subject: &str,
+        facts: &crate::facts::postgres::DatabaseFacts,
+    ) -> Result<Meaning, Error> {
+        const DATABASE: &str = "proof";
+        let cluster = match &self.cluster {
+            Some(cluster) => cluster,
+            None => {
+                context.tell(Event::Step("starting a scratch PostgreSQL server".into()));
+                // Not below our own private folder: as root the server runs as another user, who could not walk there.
+                self.cluster.insert(Cluster::start(self.parent)?)
+            }
+        };
+        let made = cluster.create_database(DATABASE, facts)?;
+        let restored = through_pipe(opener, artifact, |dump| Ok(cluster.restore(dump, DATABASE)));
+        let outcome = restored.and_then(|restored| match restored {
+            Ok(()) => postgres::prove(&cluster.url(DATABASE), None, facts)
+                .map(Ok)
+                .map_err(|source| Error::Source { name: artifact.name.to_string(), source: source.into() }),
+            Err(error) => Ok(Err(error)),
+        });
+        cluster.drop_database(DATABASE)?;
+        match outcome? {
+            Err(error) => {
+                let finding = Finding::new(Level::Damage, "dump-does-not-restore", subject, chain(&error));
+                Ok(Meaning::Judged(
+                    String::new(),
+                    vec![match error.hint() {
+                        Some(hint) => finding.with_hint(hint),
+                        None => finding,
+                    }],
+                ))
+            }
+            Ok(proof) => {
+                let mut findings: Vec<Finding> = proof
+                    .differences
+                    .iter()
+                    .map(|difference| {
+                        Finding::new(Level::Damage, "database-differs", subject, difference.to_string())
+                            .with_hint("do not rely on this dump; an older snapshot may be good")
+                    })
+                    .collect();
+                let notes = made.notes.iter().chain(&proof.not_compared);
+                findings.extend(notes.map(|note| Finding::new(Level::Note, "not-compared", subject, note.clone())));
+                let detail = format!("restored and equal: {} tables, {} rows", proof.tables, proof.rows);
+                Ok(Meaning::Judged(detail, findings))
+            }
+        }
+    }
+
+    fn to_file(&self, opener: &Opener<'_>, artifact: &Artifact) -> Result<tempfile::NamedTempFile, Error> {
+        let mut file =
+            tempfile::NamedTempFile::new_in(self.scratch).map_err(FileError::io("create a file in", self.scratch))?;
+        opener.artifact(artifact, &mut |bytes| file.write_all(bytes), "the sandbox")?;
+        Ok(file)
+    }
+}
+
+/// Holds the roles' script against the notes: whole to its last line, and with every role.
+fn check_globals(subject: &str, script: &[u8], facts: &crate::facts::postgres::GlobalsFacts) -> Vec<Finding> {
+    let text = String::from_utf8_lossy(script);
+    let damage = |message: String| Finding::new(Level::Damage, "globals-differ", subject, message);
+    let mut findings = Vec::new();
+    if !text.trim_end().ends_with("-- PostgreSQL database cluster dump complete\n--") {
+        findings.push(damage("the script of roles does not end as a whole one does".into()));
+    }
+    for role in &facts.roles {
+        let plain = format!("CREATE ROLE {};", role.name);
+        let quoted = format!("CREATE ROLE \"{}\";", role.name.replace('"', "\"\""));
+        if !text.lines().any(|line| line == plain || line == quoted) {
+            findings.push(damage(format!("the script of roles does not make {:?}", role.name)));
+        }
+    }
+    findings
+}
+
+/// A small artifact in memory that is wiped.
+fn small(opener: &Opener<'_>, artifact: &Artifact) -> Result<Secret, Error> {
+    let mut bytes = Vec::with_capacity(usize::try_from(artifact.length).unwrap_or(0).min(64 * 1024 * 1024));
+    opener.artifact(
+        artifact,
+        &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        },
+        "memory",
+    )?;
+    Ok(Secret::new(bytes))
+}
+
+/// The secret of the same source, to open its SCB with.
+fn sibling_secret(
+    opener: &Opener<'_>,
+    manifest: &Manifest,
+    scb: &ArtifactName,
+) -> Result<Option<cln::HsmSecret>, Error> {
+    let source = scb.as_str().split('/').next().unwrap_or_default();
+    let name: ArtifactName = format!("{source}/hsm_secret").parse()?;
+    let Some(artifact) = manifest.artifact(&name) else { return Ok(None) };
+    Ok(cln::parse_secret(small(opener, artifact)?).ok())
+}
+
+/// Streams an artifact through a pipe into something that reads.
+fn through_pipe<R: Send>(
+    opener: &Opener<'_>,
+    artifact: &Artifact,
+    read: impl FnOnce(&mut dyn Read) -> Result<R, Error> + Send,
+) -> Result<R, Error> {
+    let broken = |source: std::io::Error| Error::Output { to: "a pipe".into(), source };
+    let (reader, writer) = std::io::pipe().map_err(broken)?;
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let mut reader = reader;
+            let result = read(&mut reader);
+            // Whoever stopped early must not block the writer.
+            std::io::copy(&mut reader, &mut std::io::sink()).map_err(broken)?;
+            result
+        });
+        let mut writer = File::from(std::os::fd::OwnedFd::from(writer));
+        let written = opener.artifact(artifact, &mut |bytes| writer.write_all(bytes), "a pipe");
+        drop(writer);
+        let result = reading.join().unwrap_or_else(|_| Err(broken(std::io::Error::other("the reader ended early"))));
+        written.and(result)
+    })
+}
