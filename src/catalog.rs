@@ -1,7 +1,8 @@
-//! The catalog: a local index of which segment lies under which name in which vault, and which snapshots are where. It is
-//! a cache. Nothing a restore needs is decided here, losing it costs time and never data, and a damaged one is moved aside
-//! and begun anew. It must never say that a vault holds an object without one of two reasons: a manifest that was read
-//! from that vault, or committed to it, names the object; or this host put it there itself not too long ago.
+//! The catalog: a local index of which segment lies under which name in which vault, and which snapshots are where.
+//! It is a cache. Nothing a restore needs is decided here, losing it costs time and never data, and a damaged one
+//! is moved aside and begun anew. It must never say that a vault holds an object without one of two reasons: a
+//! manifest that was read from that vault, or committed to it, names the object; or this host put it there itself
+//! not too long ago.
 //!
 //! It knows the snapshots of this host's node only. One process writes at a time ([`crate::base::lock`]).
 

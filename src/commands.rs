@@ -39,6 +39,8 @@ pub struct Edge<'a> {
     pub interrupt: &'a Interrupt,
     /// Whom to tell how far things are.
     pub progress: &'a (dyn Fn(Event) + Sync),
+    /// This program's own file.
+    pub program: PathBuf,
     /// Where sandboxes are made.
     pub scratch: PathBuf,
 }

@@ -61,6 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         global: &parsed.global,
         interrupt: &interrupt,
         progress: &|event| progress.tell(event),
+        program: std::env::current_exe().unwrap_or_else(|_| "relay-backup".into()),
         scratch: std::env::temp_dir(),
     };
     let outcome = commands::run(&edge, &parsed.verb);

@@ -1,9 +1,9 @@
 //! A vault: a place that holds snapshots, a folder or a bucket prefix. Knows keys and bytes, not what they mean.
 //!
-//! An object is written once under a name that follows from its bytes, and a manifest is written last; this module gives
-//! what that needs: a put that is whole or not there, a barrier ([`Vault::settle`]) after which what was put survives a
-//! power cut, and listings that are whole or an error. Whether a store refuses to overwrite is never relied upon
-//! ([`Vault::probe`] says what it does). All calls block and must not be made from async code.
+//! An object is written once under a name that follows from its bytes, and a manifest is written last; this module
+//! gives what that needs: a put that is whole or not there, a barrier ([`Vault::settle`]) after which what was put
+//! survives a power cut, and listings that are whole or an error. Whether a store refuses to overwrite is never
+//! relied upon ([`Vault::probe`] says what it does). All calls block and must not be made from async code.
 
 mod error;
 mod folder;
@@ -233,8 +233,8 @@ impl Vault {
     }
 
     /// Puts one object, whole: nobody ever sees a part of it. In a folder the bytes are on the disk when this returns,
-    /// the name is only after [`Vault::settle`]. An object of the same name is replaced. Waits its turn where the policy
-    /// sets a bandwidth.
+    /// the name is only after [`Vault::settle`]. An object of the same name is replaced. Waits its turn where the
+    /// policy sets a bandwidth.
     pub fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), VaultError> {
         if let Some(pace) = &self.0.pace {
             pace.wait(bytes.len() as u64);

@@ -1,4 +1,5 @@
-//! The changes to the catalog's tables. Each runs inside a transaction of the caller's, so a change is whole or not there.
+//! The changes to the catalog's tables. Each runs inside a transaction of the caller's, so a change is whole or not
+//! there.
 
 use super::names::{self, Digest};
 use super::{Pending, SnapshotRow};

@@ -16,9 +16,9 @@ const VERSION: i64 = 1;
 /// How long another process that reads or checkpoints is waited for.
 const BUSY_WAIT: Duration = Duration::from_secs(20);
 
-/// `objects`: a sealing of a segment. `held`: an object in a vault, how many of its snapshots name it, and when this host
-/// put it there (milliseconds). `snapshots.objects`: the rows of what a manifest names, packed. `committed` outlives what
-/// the vault says.
+/// `objects`: a sealing of a segment. `held`: an object in a vault, how many of its snapshots name it, and when
+/// this host put it there (milliseconds). `snapshots.objects`: the rows of what a manifest names, packed.
+/// `committed` outlives what the vault says.
 const TABLES: &str = "
     CREATE TABLE vaults (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
     CREATE TABLE objects (n INTEGER PRIMARY KEY, segment BLOB NOT NULL, object BLOB NOT NULL, length INTEGER NOT NULL);

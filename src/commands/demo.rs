@@ -2,16 +2,15 @@
 //! Real parts: a PostgreSQL server, a Core Lightning wallet, keys, a vault. Touches nothing outside the sandbox.
 
 mod stage;
-mod wallet;
 
 use super::Edge;
 use crate::cli::Demo;
 use crate::exit::Failure;
+use crate::sandbox::node::Moment;
 use crate::ui::{Answer, text::size};
 use schemars::JsonSchema;
 use serde::Serialize;
 use stage::Stage;
-use wallet::Moment;
 
 /// What the demo showed.
 #[derive(Clone, Debug, Serialize, JsonSchema)]

@@ -1,34 +1,32 @@
 //! One snapshot: look at the vaults, read every source through the pipeline, write the notes, sign the manifest,
 //! commit it in every vault, and say what happened.
 
+mod draft;
+mod reading;
+mod report;
+
+pub use report::{ArtifactRow, BackupReport, LockRow, SourceRow, VaultRow};
+
 use super::commit::{Ready, commit};
 use super::error::chain;
 use super::init::ensure_keys;
-use super::pipeline::{self, Pipeline, Settings, Target};
+use super::pipeline::{self, Settings, Target};
 use super::progress::Event;
 use super::reading::absent_vault;
-use super::state::{HostState, as_attestation};
+use super::state::HostState;
 use super::survey::{catalog_finding, survey};
 use super::{Context, Error};
-use crate::artifact::{ArtifactSpec, Codec};
-use crate::base::ids::{ArtifactName, Sha256Hex, SnapshotId};
+use crate::base::ids::{Sha256Hex, SnapshotId};
 use crate::base::lock::Lock;
 use crate::catalog::Catalog;
-use crate::facts::Facts;
-use crate::manifest::{self, Artifact, Attested, FileDigest, Manifest, Previous, SourceOutcome, VaultHead};
-use crate::notes::{ArtifactNotes, DedupKeyHex, Notes};
-use crate::policy::{Policy, SourceKind, SourcePolicy, VaultPolicy, Via};
+use crate::manifest::Attested;
+use crate::policy::{Policy, SourcePolicy, VaultPolicy, Via};
 use crate::report::{Finding, Level};
-use crate::sources::cln::Cln;
-use crate::sources::files::Files;
-use crate::sources::lnd::Lnd;
-use crate::sources::postgres::{Postgres, Programs};
-use crate::sources::sqlite::{self, CopyOptions, LockBudget};
-use crate::sources::{Body, Sink, SourceError};
 use crate::vault::Vault;
+use draft::{Draft, Prepared};
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::Serialize;
+use reading::Reading;
+use report::{artifact_row, vault_rows};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -37,84 +35,6 @@ pub struct Request {
     pub only: Vec<String>,
     /// Why it runs.
     pub trigger: String,
-}
-
-/// What a backup did.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct BackupReport {
-    /// The protected host.
-    pub node: String,
-    /// The snapshot, when one was committed somewhere.
-    pub snapshot: Option<String>,
-    /// Whether every source of the policy succeeded.
-    pub complete: bool,
-    /// When the run began, UTC.
-    pub created: String,
-    /// How long it took, in seconds.
-    pub seconds: f64,
-    /// How each source fared.
-    pub sources: Vec<SourceRow>,
-    /// The artifacts of the snapshot.
-    pub artifacts: Vec<ArtifactRow>,
-    /// How each vault fared.
-    pub vaults: Vec<VaultRow>,
-    /// Plaintext read, in bytes.
-    pub bytes_read: u64,
-    /// The most memory this process has used, in bytes.
-    pub peak_memory_bytes: u64,
-    /// What was found on the way.
-    pub findings: Vec<Finding>,
-}
-
-/// How one source fared.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct SourceRow {
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub kind: String,
-    /// Whether everything it should yield was read.
-    pub ok: bool,
-    /// How long it took, in seconds.
-    pub seconds: f64,
-}
-
-/// One artifact.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct ArtifactRow {
-    /// Its name.
-    pub name: String,
-    /// Plaintext length in bytes.
-    pub length: u64,
-    /// Number of segments.
-    pub segments: usize,
-    /// Whether a guard must clear it before a node may start on it.
-    pub toxic: bool,
-    /// How a live database's lock was held while it was copied.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lock: Option<LockRow>,
-}
-
-/// How a live database's lock was held.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct LockRow {
-    /// Longest single hold, in milliseconds.
-    pub longest_hold_ms: u64,
-    /// How often a writer made the copy start over.
-    pub restarts: u64,
-}
-
-/// How one vault fared.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct VaultRow {
-    /// Its name.
-    pub name: String,
-    /// Whether the snapshot is committed there.
-    pub whole: bool,
-    /// Objects put in this run.
-    pub objects_shipped: u64,
-    /// Bytes put in this run.
-    pub bytes_shipped: u64,
 }
 
 /// Takes one snapshot.
@@ -299,222 +219,6 @@ fn left_behind(written: &[&VaultPolicy], targets: &[Target<'_>]) -> Vec<Finding>
     failures.map(|(target, error)| behind(target.vault.name().as_str(), &chain(error), error.hint())).collect()
 }
 
-/// What all sources gave.
-#[derive(Default)]
-struct Read {
-    artifacts: Vec<Artifact>,
-    notes: Vec<ArtifactNotes>,
-    findings: Vec<Finding>,
-    sources: Vec<SourceRow>,
-    attestations: Vec<crate::facts::cln::Attestation>,
-}
-
-/// Takes what sources deliver, for the pipeline.
-struct Collector<'p, 's> {
-    context: &'p Context<'p>,
-    pipeline: &'p Pipeline<'s>,
-    read: Read,
-}
-
-impl Sink for Collector<'_, '_> {
-    fn artifact(&mut self, spec: ArtifactSpec, body: Body<'_>) -> Result<(), SourceError> {
-        let name: ArtifactName = spec.name.clone();
-        self.context.tell(Event::Step(format!("reading {name}")));
-        if self.read.artifacts.iter().any(|artifact| artifact.name == name) {
-            return Err(SourceError::Sink(std::io::Error::other(format!("the artifact {name} came twice"))));
-        }
-        let read_from = self.context.clock.now();
-        let mut writer = self.pipeline.begin(&spec);
-        let facts: Facts = body(&mut writer)?;
-        let artifact = writer.finish().map_err(SourceError::Sink)?;
-        self.context.tell(Event::ArtifactDone { name: name.to_string(), length: artifact.length });
-        self.read.artifacts.push(artifact);
-        self.read.notes.push(ArtifactNotes { name, read_from, read_until: self.context.clock.now(), facts });
-        Ok(())
-    }
-
-    fn finding(&mut self, finding: Finding) {
-        self.read.findings.push(finding);
-    }
-}
-
-/// What reading the sources needs.
-struct Reading<'a> {
-    context: &'a Context<'a>,
-    policy: &'a Policy,
-    state: &'a HostState,
-    chosen: &'a [&'a SourcePolicy],
-    /// What the newest snapshot attests: it counts where this host's state says nothing.
-    inherited: Vec<Attested>,
-}
-
-impl Reading<'_> {
-    fn read_all(&self, pipeline: &Pipeline<'_>) -> Read {
-        let mut collector = Collector { context: self.context, pipeline, read: Read::default() };
-        for source in self.chosen {
-            if pipeline.is_stopped() {
-                break;
-            }
-            let began = std::time::Instant::now();
-            self.context.tell(Event::Step(format!("reading {}", source.name)));
-            let before = collector.read.findings.len();
-            if let Err(error) = self.read_one(source, &mut collector) {
-                let finding = Finding::new(Level::Failed, "source-failed", source.name.as_str(), chain(&error));
-                collector.read.findings.push(match error.hint() {
-                    Some(hint) => finding.with_hint(hint),
-                    None => finding,
-                });
-            }
-            let ok = collector.read.findings[before..].iter().all(|finding| finding.level < Level::Failed);
-            collector.read.sources.push(SourceRow {
-                name: source.name.to_string(),
-                kind: source.kind.as_str().to_owned(),
-                ok,
-                seconds: began.elapsed().as_secs_f64(),
-            });
-        }
-        collector.read
-    }
-
-    fn read_one(&self, source: &SourcePolicy, collector: &mut Collector<'_, '_>) -> Result<(), SourceError> {
-        let interrupt = self.context.interrupt;
-        let name = &source.name;
-        let budget = LockBudget { hold: self.policy.backup.lock_budget, hold_max: self.policy.backup.lock_budget_max };
-        let scratch_folder = self.state.folder.path();
-        match &source.kind {
-            SourceKind::Cln { lightning_dir, network, wallet } => {
-                let inherited = self.inherited.iter().find(|attested| &attested.source == name).map(as_attestation);
-                let attested = self.state.attestation(name).or(inherited.as_ref());
-                let wallet = wallet.as_deref();
-                let cln = Cln { name, lightning_dir, network, wallet, attested, budget, scratch_folder, interrupt };
-                let report = cln.read(collector)?;
-                collector.read.attestations.extend(report.attestation);
-                Ok(())
-            }
-            SourceKind::Postgres { url, passfile, databases } => {
-                let postgres = Postgres {
-                    name,
-                    url,
-                    passfile: passfile.as_deref(),
-                    databases,
-                    codec: source.codec.unwrap_or(Codec::Zstd),
-                    interrupt: interrupt.clone(),
-                    programs: Programs::default(),
-                };
-                postgres.read(collector)
-            }
-            SourceKind::Lnd { lnd_dir, network, paths } => {
-                Lnd { name, lnd_dir, network, paths, interrupt }.read(collector)
-            }
-            SourceKind::Sqlite { path } => {
-                let codec = source.codec.unwrap_or(Codec::Zstd);
-                sqlite::read(path, name, codec, CopyOptions { scratch_folder, budget, interrupt }, collector)
-            }
-            SourceKind::Files { paths, exclude } => {
-                let codec = source.codec.unwrap_or(Codec::Gzip);
-                Files { name, paths, exclude, codec, interrupt }.read(collector)
-            }
-        }
-    }
-}
-
-/// The snapshot before it is written down.
-struct Draft<'a> {
-    policy: &'a Policy,
-    state: &'a HostState,
-    snapshot: SnapshotId,
-    sequence: u64,
-    created: Timestamp,
-    complete: bool,
-    trigger: &'a str,
-}
-
-/// Everything a vault needs for the commit.
-struct Prepared {
-    manifest: Manifest,
-    text: String,
-    signature: String,
-    notes: Vec<u8>,
-}
-
-impl Draft<'_> {
-    fn prepare(
-        &self,
-        read: &Read,
-        targets: &[Target<'_>],
-        heads: &[Head],
-        findings: &[Finding],
-    ) -> Result<Prepared, Error> {
-        let Self { policy, state, .. } = self;
-        let notes = self.seal_notes(read, findings)?;
-        let digest = |bytes: &[u8]| FileDigest { sha256: Sha256Hex::of(bytes), length: bytes.len() as u64 };
-        let newest = heads.iter().filter_map(|head| head.newest.clone()).max_by(|left, right| left.0.cmp(&right.0));
-        let attested = state.attestations().iter().map(|attestation| Attested {
-            source: attestation.source.clone(),
-            salt: attestation.salt.clone(),
-            sha256: attestation.sha256.clone(),
-        });
-        let sources = read
-            .sources
-            .iter()
-            .map(|row| Ok(SourceOutcome { name: row.name.parse()?, kind: row.kind.clone(), ok: row.ok }));
-        let manifest = Manifest {
-            format: manifest::FORMAT,
-            program: format!("relay-backup {}", env!("CARGO_PKG_VERSION")),
-            node: policy.node.clone(),
-            instance: state.instance.clone(),
-            snapshot: self.snapshot.clone(),
-            sequence: self.sequence,
-            created: self.created,
-            trigger: self.trigger.to_owned(),
-            complete: self.complete,
-            previous: newest.map(|(snapshot, sha256)| Previous { snapshot, sha256 }),
-            vaults: targets
-                .iter()
-                .zip(heads)
-                .map(|(target, head)| VaultHead {
-                    vault: target.id.clone(),
-                    head: head.newest.as_ref().map(|(snapshot, _)| snapshot.clone()),
-                })
-                .collect(),
-            epoch: state.epoch.id.clone(),
-            epoch_key: digest(&state.sealed_epoch),
-            notes: digest(&notes),
-            recipients: state.recipients.iter().map(|text| crate::seal::recipients::fingerprint(text)).collect(),
-            attested: attested.collect(),
-            sources: sources.collect::<Result<_, Error>>()?,
-            artifacts: read.artifacts.clone(),
-        };
-        let text = manifest::encode(&manifest);
-        // What is signed must be what every reader accepts.
-        manifest::decode(text.as_bytes()).map_err(|source| Error::Manifest {
-            snapshot: self.snapshot.clone(),
-            place: "this run".into(),
-            source,
-        })?;
-        let signature =
-            state.signing.sign(text.as_bytes(), &format!("relay-backup {} {}", policy.node, self.snapshot))?;
-        Ok(Prepared { manifest, text, signature, notes })
-    }
-
-    fn seal_notes(&self, read: &Read, findings: &[Finding]) -> Result<Vec<u8>, Error> {
-        let dedup = self.state.dedup.to_hex();
-        let notes = Notes {
-            format: crate::notes::FORMAT,
-            node: self.policy.node.clone(),
-            snapshot: self.snapshot.clone(),
-            created: self.created,
-            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            dedup_key: DedupKeyHex(String::from_utf8_lossy(dedup.expose()).into_owned()),
-            policy: self.policy.text.clone(),
-            artifacts: read.notes.clone(),
-            findings: findings.to_vec(),
-        };
-        let plaintext = notes.encode().map_err(|source| Error::Notes { snapshot: self.snapshot.clone(), source })?;
-        Ok(self.state.epoch.seal(plaintext.expose())?)
-    }
-}
-
 /// Commits in all vaults at once; a slow one does not hold up the others. Gives the names of those that are whole.
 fn commit_everywhere(
     context: &Context<'_>,
@@ -574,36 +278,6 @@ fn too_few_copies(policy: &Policy, whole: &[String]) -> Option<Finding> {
         )
         .with_hint("see what is said of each vault, mend it, and run `relay-backup backup` again")
     })
-}
-
-fn artifact_row(artifact: &Artifact, notes: &[ArtifactNotes]) -> ArtifactRow {
-    let facts = notes.iter().find(|note| note.name == artifact.name).map(|note| &note.facts);
-    let lock = match facts {
-        Some(Facts::ClnWallet(wallet)) => Some(&wallet.copy),
-        Some(Facts::Sqlite(sqlite)) => Some(&sqlite.copy),
-        _ => None,
-    };
-    ArtifactRow {
-        name: artifact.name.to_string(),
-        length: artifact.length,
-        segments: artifact.segments.len(),
-        toxic: artifact.toxic,
-        lock: lock.map(|copy| LockRow { longest_hold_ms: copy.longest_hold_ms, restarts: u64::from(copy.restarts) }),
-    }
-}
-
-fn vault_rows(written: &[&VaultPolicy], targets: &[Target<'_>], whole: &[String]) -> Vec<VaultRow> {
-    let row = |policy: &&VaultPolicy| {
-        let target = targets.iter().find(|target| target.vault.name() == &policy.name);
-        let (objects_shipped, bytes_shipped) = target.map_or((0, 0), Target::shipped);
-        VaultRow {
-            name: policy.name.to_string(),
-            whole: whole.iter().any(|name| name == policy.name.as_str()),
-            objects_shipped,
-            bytes_shipped,
-        }
-    };
-    written.iter().map(row).collect()
 }
 
 fn failed(

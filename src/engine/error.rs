@@ -35,12 +35,13 @@ pub enum Error {
         wanted: NodeName,
     },
     /// A file of the state folder is damaged.
-    #[error("{} is damaged: {reason}", file.display())]
+    #[error("{} is damaged", file.display())]
     State {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        source: serde_json::Error,
     },
     /// A file of ours cannot be read or written.
     #[error(transparent)]

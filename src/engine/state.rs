@@ -257,13 +257,10 @@ fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<Option<T>, Err
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| Error::State { file: file.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::State { file: file.to_owned(), source })
 }
 
 fn write_json(file: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| Error::State { file: file.to_owned(), reason: error.to_string() })?;
+    let bytes = serde_json::to_vec_pretty(value).map_err(|source| Error::State { file: file.to_owned(), source })?;
     fsio::write_durably(file, &bytes, 0o600).map_err(|error: FileError| error.into())
 }

@@ -284,7 +284,11 @@ mod tests {
         }
 
         #[test]
-        fn any_other_spelling_is_refused(manifest in manifest(), place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn any_other_spelling_is_refused(
+            manifest in manifest(),
+            place in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
             let mut bytes = encode(&manifest).into_bytes();
             let place = place.index(bytes.len());
             prop_assume!(bytes[place] != byte);

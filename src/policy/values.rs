@@ -176,7 +176,8 @@ pub(super) fn is_secret(text: &str) -> bool {
         .any(|mark| upper.contains(mark))
 }
 
-/// Checks a bech32 text's checksum (BIP 173); gives its prefix and the number of 5-bit digits between prefix and checksum.
+/// Checks a bech32 text's checksum (BIP 173); gives its prefix and the number of 5-bit digits between prefix and
+/// checksum.
 fn bech32(text: &str) -> Option<(&str, usize)> {
     const ALPHABET: &[u8] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
     const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];

@@ -81,7 +81,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_codec_gives_back_what_it_took(bytes in proptest::collection::vec(any::<u8>(), 0..5000), twice in any::<bool>()) {
+        fn every_codec_gives_back_what_it_took(
+            bytes in proptest::collection::vec(any::<u8>(), 0..5000),
+            twice in any::<bool>(),
+        ) {
             for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
                 let mut compressor = Compressor::new().unwrap();
                 if twice {

@@ -145,7 +145,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn nothing_is_lost_and_limits_hold(length in 0usize..20_000_000, portion in 1000usize..9_000_000, seed in any::<u64>()) {
+        fn nothing_is_lost_and_limits_hold(
+            length in 0usize..20_000_000,
+            portion in 1000usize..9_000_000,
+            seed in any::<u64>(),
+        ) {
             let content = noise(length, seed);
             let segments = cut(&content, portion);
             prop_assert_eq!(segments.concat(), content);

@@ -40,9 +40,9 @@ impl Identities {
             return Ok(Self { keys: vec![Box::new(SharedSsh(std::sync::Mutex::new(key)))] });
         }
         let parsed = age::IdentityFile::from_buffer(BufReader::new(content.expose()))
-            .map_err(|error| bad(error.to_string()))?
+            .map_err(|error| bad(format!("{error}")))?
             .with_callbacks(UiCallbacks);
-        let keys = parsed.into_identities().map_err(|error| bad(error.to_string()))?;
+        let keys = parsed.into_identities().map_err(|error| bad(format!("{error}")))?;
         if keys.is_empty() {
             return Err(bad("it holds no identity".into()));
         }

@@ -61,7 +61,7 @@ impl SigningKey {
             Some("signature of a relay-backup file"),
         )
         .map(minisign::SignatureBox::into_string)
-        .map_err(|error| SealError::Signature { thing: comment.to_owned(), reason: error.to_string() })
+        .map_err(|error| SealError::Signature { thing: comment.to_owned(), reason: format!("{error}") })
     }
 }
 

@@ -1,8 +1,8 @@
 //! SQLite databases: a copy of a live one by SQLite's online backup API, under a lock budget, checked and read before
 //! it counts. Used for Core Lightning's wallet and for any other SQLite file.
 //!
-//! What SQLite itself does in WAL mode, it does here too: where a log lies beside the database, its index (`-shm`) is made
-//! if it is missing. Log and database stay as they are.
+//! What SQLite itself does in WAL mode, it does here too: where a log lies beside the database, its index (`-shm`)
+//! is made if it is missing. Log and database stay as they are.
 //!
 //! This module never writes to the database, never opens it `immutable` or `nolock`, and never opens it twice in this
 //! process while SQLite has it open: closing the other descriptor would drop SQLite's locks.

@@ -1,10 +1,11 @@
-//! A vault in a folder. OpenDAL's own fs service is not used, for three reasons, each read in its source (0.59): it does
-//! not sync the folder a file is created in, it follows links, and a listing ends quietly when a folder vanishes. Here a
-//! partial object is never visible, no link inside the vault is followed, and a listing is whole or an error.
+//! A vault in a folder. OpenDAL's own fs service is not used, for three reasons, each read in its source (0.59): it
+//! does not sync the folder a file is created in, it follows links, and a listing ends quietly when a folder
+//! vanishes. Here a partial object is never visible, no link inside the vault is followed, and a listing is whole
+//! or an error.
 //!
 //! Every path is walked from the vault's folder part by part, so a link put in the way is refused and not followed. The
-//! vault's own folder may be a link: where it lies is the operator's choice. It must never be created by a put: the disk
-//! that holds it may be unmounted.
+//! vault's own folder may be a link: where it lies is the operator's choice. It must never be created by a put: the
+//! disk that holds it may be unmounted.
 
 use super::error::VaultError;
 use super::layout::{ObjectKey, Prefix, is_part};

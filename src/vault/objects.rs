@@ -1,7 +1,7 @@
 //! A vault in an object store, through OpenDAL. Timeouts and retries are set here and nowhere else, around whole
 //! operations: an object whose put broke off is put again from its first byte, never continued (OpenDAL loses what it
-//! had buffered when a write fails), and each try has its own time limit. A listing that breaks off begins anew or is an
-//! error, never a shorter list.
+//! had buffered when a write fails), and each try has its own time limit. A listing that breaks off begins anew or
+//! is an error, never a shorter list.
 
 use super::error::{Trouble, VaultError};
 use super::layout::{ObjectKey, Prefix};
@@ -60,7 +60,7 @@ impl ObjectStore {
     pub(super) fn new(vault: VaultName, operator: Operator, patience: Patience) -> Result<Self, VaultError> {
         let runtime = RUNTIME
             .as_ref()
-            .map_err(|error| VaultError::Runtime { source: io::Error::new(error.kind(), error.to_string()) })?;
+            .map_err(|error| VaultError::Runtime { source: io::Error::new(error.kind(), format!("{error}")) })?;
         Ok(Self { vault, operator, runtime, patience })
     }
 

@@ -1,6 +1,6 @@
 //! What a store really does, tried with one scratch object that is removed again. A store's own declaration is not
-//! believed: one may accept "only if there is none" and overwrite all the same. Nothing depends on the answers; they are
-//! for `init` and `doctor` to tell a person what these credentials could destroy.
+//! believed: one may accept "only if there is none" and overwrite all the same. Nothing depends on the answers;
+//! they are for `init` and `doctor` to tell a person what these credentials could destroy.
 
 use super::objects::Created;
 use super::{ObjectKey, Prefix, Store, Vault, VaultError};
@@ -152,7 +152,10 @@ impl Scratch<'_> {
                 "store-create-ignored",
                 "The store accepts a put that must not replace anything and replaces all the same; relay-backup does not rely on it.",
             ),
-            Condition::Unsupported => self.note("store-create-unsupported", "The store cannot be asked to refuse a put where there is an object; relay-backup does not rely on it."),
+            Condition::Unsupported => self.note(
+                "store-create-unsupported",
+                "The store cannot be asked to refuse a put where there is an object; relay-backup does not rely on it.",
+            ),
         });
         Ok(condition)
     }

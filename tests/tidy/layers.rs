@@ -21,7 +21,7 @@ const SHARED_LAYERS: [usize; 2] = [1, 4];
 const ALLOWED: [(&str, &str); 1] = [("sandbox", "sources")];
 
 /// The order inside `sources`: the first may use the second.
-const SOURCES_ALLOWED: [(&str, &str); 1] = [("cln", "sqlite")];
+const SOURCES_ALLOWED: [(&str, &str); 2] = [("cln", "sqlite"), ("lnd", "files")];
 
 /// Outside crates and the only places that may name them.
 const CRATES: [(&str, &[&str]); 9] = [

@@ -1,16 +1,14 @@
 //! The demo's stage: the sandbox folder and what stands in it, and the running of verbs in it.
 
-use super::wallet::{Moment, Wallet};
 use crate::base::exec::Exec;
 use crate::base::fsio::{self, FileError};
-use crate::base::interrupt::Interrupt;
 use crate::cli::Demo;
 use crate::commands::Edge;
 use crate::engine::error::chain;
 use crate::exit::Failure;
 use crate::sandbox::cluster::Cluster;
+use crate::sandbox::node::{Moment, Wallet, wallet_content};
 use crate::sandbox::shop::{Shop, Size};
-use crate::sources::sqlite;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -103,7 +101,7 @@ impl<'c> Stage<'c> {
         let lightning = path.join("host/lightning");
         let mut wallet = Wallet::create(&lightning).map_err(FileError::io("make the wallet in", &lightning))?;
         wallet.live_until(Moment::ChannelsOpen).map_err(FileError::io("play the wallet's life into", &lightning))?;
-        let program = std::env::current_exe().map_err(FileError::io("find the program", Path::new("itself")))?;
+        let program = edge.program.clone();
         let (vault_url, sizes) = (args.vault.clone(), BTreeMap::new());
         Ok(Self { edge, sandbox, program, cluster, shop, wallet, vault_url, sizes, flipped: None })
     }
@@ -120,7 +118,7 @@ impl<'c> Stage<'c> {
     /// Writes the policy, with the recipient of the key that was made.
     pub(super) fn write_policy(&self) -> Result<(), String> {
         let key = self.path("owner/recovery.key");
-        let text = std::fs::read_to_string(&key).map_err(|error| error.to_string())?;
+        let text = std::fs::read_to_string(&key).map_err(|error| chain(&error))?;
         let recipient =
             text.lines().find_map(|line| line.strip_prefix("# public key: ")).ok_or("the key names no recipient")?;
         let path = self.sandbox.path().display();
@@ -164,7 +162,7 @@ impl<'c> Stage<'c> {
     /// Lets invoices and payments happen.
     pub(super) fn live(&mut self, moment: Moment) -> Result<(), String> {
         self.shop.add_percent(1).map_err(|error| chain(&error))?;
-        self.wallet.live_until(moment).map_err(|error| error.to_string())?;
+        self.wallet.live_until(moment).map_err(|error| chain(&error))?;
         let env = format!("{SHOP_ENV}SENDGRID_API_KEY=demo-mail-key-0005\n");
         fsio::write_durably(&self.path("host/medusa/.env"), env.as_bytes(), 0o600).map_err(|error| chain(&error))
     }
@@ -197,15 +195,15 @@ impl<'c> Stage<'c> {
                 return Err(format!("{} differs", restored.display()));
             }
         }
-        let tar = std::fs::File::open(self.path("restored/files.tar")).map_err(|error| error.to_string())?;
+        let tar = std::fs::File::open(self.path("restored/files.tar")).map_err(|error| chain(&error))?;
         let mut archive = tar::Archive::new(tar);
-        let entries = archive.entries().map_err(|error| error.to_string())?;
+        let entries = archive.entries().map_err(|error| chain(&error))?;
         for entry in entries {
-            let mut entry = entry.map_err(|error| error.to_string())?;
+            let mut entry = entry.map_err(|error| chain(&error))?;
             if entry.path().is_ok_and(|path| path.ends_with("medusa/.env")) {
                 let mut text = Vec::new();
-                std::io::copy(&mut entry, &mut text).map_err(|error| error.to_string())?;
-                let live = std::fs::read(self.path("host/medusa/.env")).map_err(|error| error.to_string())?;
+                std::io::copy(&mut entry, &mut text).map_err(|error| chain(&error))?;
+                let live = std::fs::read(self.path("host/medusa/.env")).map_err(|error| chain(&error))?;
                 return if text == live { Ok(()) } else { Err("the shop's .env differs".into()) };
             }
         }
@@ -214,13 +212,9 @@ impl<'c> Stage<'c> {
 
     /// Holds the extracted wallet against the live one, row for row.
     pub(super) fn compare_wallet(&self) -> Result<(), String> {
-        let content = |path: &Path| {
-            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-            let connection = rusqlite::Connection::open_with_flags(path, flags)?;
-            sqlite::content(&connection, &Interrupt::new())
-        };
-        let live = content(&self.wallet.database()).map_err(|error| error.to_string())?;
-        let restored = content(&self.path("quarantine/lightningd.sqlite3.TOXIC")).map_err(|error| error.to_string())?;
+        let content = |path: &Path| wallet_content(path).map_err(|error| chain(&error));
+        let live = content(&self.wallet.database())?;
+        let restored = content(&self.path("quarantine/lightningd.sqlite3.TOXIC"))?;
         if live == restored { Ok(()) } else { Err("the extracted wallet differs from the live one".into()) }
     }
 
@@ -231,11 +225,11 @@ impl<'c> Stage<'c> {
         }
         let segments = self.path("vault/nodes/demo-btc-01/segments");
         let (file, _) = files(&segments).into_iter().max_by_key(|(_, length)| *length).ok_or("the vault is empty")?;
-        let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
+        let bytes = std::fs::read(&file).map_err(|error| chain(&error))?;
         let mut changed = bytes.clone();
         let middle = changed.len() / 2;
         changed[middle] ^= 1;
-        std::fs::write(&file, changed).map_err(|error| error.to_string())?;
+        std::fs::write(&file, changed).map_err(|error| chain(&error))?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         say(self.edge, &format!("   one bit flipped in object {name}"));
         self.flipped = Some((file, bytes));
@@ -245,7 +239,7 @@ impl<'c> Stage<'c> {
     /// Puts the bit back.
     pub(super) fn flip_back(&mut self) -> Result<(), String> {
         let Some((file, bytes)) = self.flipped.take() else { return Ok(()) };
-        std::fs::write(file, bytes).map_err(|error| error.to_string())
+        std::fs::write(file, bytes).map_err(|error| chain(&error))
     }
 
     /// Ends the story; gives the folder when it was kept.

@@ -1,3 +1,5 @@
+//! Scratch clusters: made, used, ended and wiped, also after a kill; never one that is not ours.
+
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, Weak};

@@ -1,5 +1,6 @@
 //! Whether a node's restored files are what was backed up and would serve: the secret still stands for the node, the
-//! `emergency.recover` opens with it, the wallet is sound and equal row for row. For `verify --depth meaning` and drills.
+//! `emergency.recover` opens with it, the wallet is sound and equal row for row. For `verify --depth meaning` and
+//! drills.
 
 use super::hsm_secret::HsmSecret;
 use super::{emergency, wallet};

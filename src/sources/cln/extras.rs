@@ -1,5 +1,6 @@
-//! A node's small files in one tar: TLS keys and certificates, configuration, the rune of an admin. Names in the tar are
-//! relative to the lightning directory. Only files named here are taken, so that no database, secret or socket is.
+//! A node's small files in one tar: TLS keys and certificates, configuration, the rune of an admin. Names in the
+//! tar are relative to the lightning directory. Only files named here are taken, so that no database, secret or
+//! socket is.
 
 use super::error::ClnError;
 use crate::base::fsio::{self, FileError};

@@ -123,7 +123,7 @@ impl HsmSecret {
     /// What later runs compare with. The salt makes the digest of a guessable file worthless to others.
     pub fn attest(&self, source: &SourceName) -> Result<Attestation, io::Error> {
         let mut salt = [0u8; SALT_BYTES];
-        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        getrandom::fill(&mut salt).map_err(io::Error::other)?;
         Ok(Attestation {
             source: source.clone(),
             salt: hex::encode(salt),

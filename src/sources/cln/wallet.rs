@@ -1,6 +1,6 @@
-//! Reads a node's state from a copy of its wallet database: identity, channels with their counters, live HTLCs, on-chain
-//! outputs, peers. Schema versions differ: a column that is not there makes a field `None`, never an error. Works on a
-//! copy only; the live database is never read here.
+//! Reads a node's state from a copy of its wallet database: identity, channels with their counters, live HTLCs,
+//! on-chain outputs, peers. Schema versions differ: a column that is not there makes a field `None`, never an
+//! error. Works on a copy only; the live database is never read here.
 
 use super::emergency::{outpoint, reversed_hex, revocations, stored_address};
 use super::error::ClnError;

@@ -1,5 +1,5 @@
-//! The names of a bolt file's top-level buckets, read from its pages directly (go.etcd.io/bbolt, `page.go`, `bucket.go`):
-//! LND's databases of its default kind. What cannot be read consistently is `None`, never a guess.
+//! The names of a bolt file's top-level buckets, read from its pages directly (go.etcd.io/bbolt, `page.go`,
+//! `bucket.go`): LND's databases of its default kind. What cannot be read consistently is `None`, never a guess.
 
 use std::collections::HashSet;
 use std::fs::File;

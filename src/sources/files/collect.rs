@@ -1,6 +1,7 @@
-//! The walk: from the roots down, folder by folder, each in the order of its names' bytes, every file opened relative to
-//! its folder so that no link can lead it elsewhere. Memory is bounded: one listing per level, one small file, one
-//! buffer. After the first obstacle nothing more is written; the walk goes on only to name the others.
+//! The walk: from the roots down, folder by folder, each in the order of its names' bytes, every file opened
+//! relative to its folder so that no link can lead it elsewhere. Memory is bounded: one listing per level, one
+//! small file, one buffer. After the first obstacle nothing more is written; the walk goes on only to name the
+//! others.
 
 use super::expand::{Excludes, Plan};
 use super::header::{self, Entry, EntryKind};

@@ -113,6 +113,8 @@ pub struct Scanner {
     /// Bytes of a header or entry whose end has not come yet.
     pending: Vec<u8>,
     bytes: u64,
+    /// Where header and table of contents end, once they have.
+    head_bytes: Option<u64>,
     kept: usize,
     encoding: Option<String>,
     tables: Vec<ArchiveTable>,
@@ -138,6 +140,7 @@ impl Scanner {
             head: None,
             pending: Vec::new(),
             bytes: 0,
+            head_bytes: None,
             kept: 0,
             encoding: None,
             tables: Vec::new(),
@@ -160,9 +163,16 @@ impl Scanner {
                 return Ok(());
             }
             let rest = std::mem::take(&mut self.pending);
+            self.head_bytes = Some(self.bytes - rest.len() as u64);
             return self.data(&rest);
         }
         self.data(bytes)
+    }
+
+    /// How many bytes header and table of contents have, once they have passed. They name the moment of the dump and
+    /// every sequence's value, so they differ in every run; what follows does not.
+    pub fn head_bytes(&self) -> Option<u64> {
+        self.head_bytes
     }
 
     /// Reads header and entries as far as they have come.

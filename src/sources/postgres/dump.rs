@@ -172,14 +172,24 @@ fn stream(
     let mut running = exec.stream(None).map_err(PostgresError::Program)?;
     let mut scanner = Scanner::new();
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut passed: u64 = 0;
     loop {
         interrupt.check().map_err(SourceError::Sink)?;
         let count = read_some(&mut running, &mut buffer, database)?;
         if count == 0 {
             break;
         }
+        let in_head = scanner.head_bytes().is_none();
         scanner.push(&buffer[..count]).map_err(broken)?;
-        out.write_all(&buffer[..count]).map_err(SourceError::Sink)?;
+        let mut rest = &buffer[..count];
+        if let Some(head) = scanner.head_bytes().filter(|_| in_head) {
+            // The head ends in this buffer; nothing of it may share a segment with the rows.
+            let (end, rows) = rest.split_at(usize::try_from(head - passed).unwrap_or(count).min(count));
+            out.write_all(end).and_then(|()| out.flush()).map_err(SourceError::Sink)?;
+            rest = rows;
+        }
+        out.write_all(rest).map_err(SourceError::Sink)?;
+        passed += count as u64;
     }
     let subject = format!("database {database}");
     let said = running.finish_saying().map_err(|source| PostgresError::Dump { subject, source })?;

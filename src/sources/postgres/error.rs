@@ -143,7 +143,9 @@ impl PostgresError {
             Self::NoUser => Some("name the user: postgresql://backup@/postgres?host=/run/postgresql".to_owned()),
             Self::Passfile(error) => error.hint(),
             Self::Connect { source, database, .. } => connect_hint(source, database),
-            Self::Query { source, .. } if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Some(grant_hint()),
+            Self::Query { source, .. } if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Some(grant_hint())
+            }
             Self::Program(ExecError::NotFound { .. }) => Some(
                 "install PostgreSQL's client programs: Debian `postgresql-client`, NixOS `environment.systemPackages = \
                  [ config.services.postgresql.package ]`"

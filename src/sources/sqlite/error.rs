@@ -93,7 +93,11 @@ pub enum SqliteError {
         path: PathBuf,
     },
     /// The lock would have to be held for longer than the budget allows.
-    #[error("cannot copy {} within the lock budget: writers made the copy begin again {restarts} times, {pages} pages need one hold of about {needed_ms} ms, and at most {allowed_ms} ms are allowed", path.display())]
+    #[error(
+        "cannot copy {} within the lock budget: writers made the copy begin again {restarts} times, {pages} pages \
+         need one hold of about {needed_ms} ms, and at most {allowed_ms} ms are allowed",
+        path.display()
+    )]
     Budget {
         /// The database.
         path: PathBuf,

@@ -1,3 +1,4 @@
+//! The scanner on real dumps, on hand-written archives of other versions, and on damaged and hostile bytes.
 use super::*;
 use proptest::prelude::*;
 
@@ -169,7 +170,12 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_dump_never_panics(minor in 14u8..=16, at in any::<prop::sample::Index>(), value in any::<u8>(), step in 1usize..80) {
+    fn a_changed_dump_never_panics(
+        minor in 14u8..=16,
+        at in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+        step in 1usize..80,
+    ) {
         let mut bytes = sample(minor);
         let at = at.index(bytes.len());
         bytes[at] = value;

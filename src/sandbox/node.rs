@@ -1,20 +1,21 @@
-//! The demo's Core Lightning node: a real regtest node's life, recorded statement by statement, played back into a
-//! SQLite file. The keys are a test network's and hold no money.
+//! A Core Lightning node for demonstrations and tests: a real regtest node's life, recorded statement by statement,
+//! played back into a SQLite file. The keys are a test network's and hold no money.
 
+use crate::base::interrupt::Interrupt;
+use crate::facts::sqlite::SqliteContent;
 use flate2::read::GzDecoder;
 use rusqlite::Connection;
 use serde::Deserialize;
 use std::io::{BufRead, BufReader, Error, Result};
 use std::path::{Path, PathBuf};
 
-const LIFE: &[u8] = include_bytes!("assets/db_write.jsonl.gz");
-const SECRET: &[u8] = include_bytes!("assets/hsm_secret");
-const RECOVER: [&[u8]; 2] =
-    [include_bytes!("assets/emergency.recover.1"), include_bytes!("assets/emergency.recover.2")];
+const LIFE: &[u8] = include_bytes!("node/db_write.jsonl.gz");
+const SECRET: &[u8] = include_bytes!("node/hsm_secret");
+const RECOVER: [&[u8]; 2] = [include_bytes!("node/emergency.recover.1"), include_bytes!("node/emergency.recover.2")];
 
 /// Two moments of the node's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub enum Moment {
     /// Two channels are open; nothing was paid yet.
     ChannelsOpen,
     /// After 25 payments.
@@ -39,14 +40,14 @@ struct Batch {
 }
 
 /// The node's lightning directory.
-pub(super) struct Wallet {
+pub struct Wallet {
     folder: PathBuf,
     lived: Option<Moment>,
 }
 
 impl Wallet {
     /// Makes the directory with its secret and no wallet yet.
-    pub(super) fn create(lightning_dir: &Path) -> Result<Self> {
+    pub fn create(lightning_dir: &Path) -> Result<Self> {
         let folder = lightning_dir.join("regtest");
         std::fs::create_dir_all(&folder)?;
         write(&folder.join("hsm_secret"), SECRET, 0o400)?;
@@ -55,17 +56,17 @@ impl Wallet {
     }
 
     /// The wallet database.
-    pub(super) fn database(&self) -> PathBuf {
+    pub fn database(&self) -> PathBuf {
         self.folder.join("lightningd.sqlite3")
     }
 
     /// The secret.
-    pub(super) fn secret(&self) -> PathBuf {
+    pub fn secret(&self) -> PathBuf {
         self.folder.join("hsm_secret")
     }
 
     /// Lets the node live on until a moment.
-    pub(super) fn live_until(&mut self, moment: Moment) -> Result<()> {
+    pub fn live_until(&mut self, moment: Moment) -> Result<()> {
         let from = self.lived.map_or(0, Moment::version);
         let connection = Connection::open(self.database()).map_err(Error::other)?;
         connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = OFF").map_err(Error::other)?;
@@ -89,6 +90,13 @@ impl Wallet {
     }
 }
 
+/// What a wallet database holds: tables, rows and their digests.
+pub fn wallet_content(database: &Path) -> Result<SqliteContent> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(database, flags).map_err(Error::other)?;
+    crate::sources::sqlite::content(&connection, &Interrupt::new()).map_err(Error::other)
+}
+
 /// Applies one transaction; a lone PRAGMA, which changes nothing inside one, by itself.
 fn apply(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
     if let [only] = &batch.writes[..]
@@ -108,8 +116,6 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::interrupt::Interrupt;
-    use crate::sources::sqlite;
 
     #[test]
     fn the_played_back_wallet_is_the_recorded_nodes_own() {
@@ -119,12 +125,9 @@ mod tests {
             [(Moment::ChannelsOpen, "02-two-channels-open"), (Moment::AfterPayments, "04-after-25-payments")]
         {
             wallet.live_until(moment).unwrap();
-            let content = |path: &Path| {
-                let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-                sqlite::content(&Connection::open_with_flags(path, flags).unwrap(), &Interrupt::new()).unwrap()
-            };
             let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cln/node").join(recorded);
-            assert_eq!(content(&wallet.database()), content(&real.join("lightningd.sqlite3")));
+            let real = wallet_content(&real.join("lightningd.sqlite3")).unwrap();
+            assert_eq!(wallet_content(&wallet.database()).unwrap(), real);
         }
     }
 }
