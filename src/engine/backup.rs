@@ -14,7 +14,7 @@ use super::pipeline::{self, Settings, Target};
 use super::progress::Event;
 use super::reading::absent_vault;
 use super::state::HostState;
-use super::survey::{catalog_finding, survey};
+use super::survey::{catalog_failed, open_catalog, survey};
 use super::{Context, Error};
 use crate::base::ids::{Sha256Hex, SnapshotId};
 use crate::base::lock::Lock;
@@ -43,12 +43,13 @@ pub fn backup(context: &Context<'_>, policy: &Policy, request: &Request) -> Resu
     let chosen = choose(policy, &request.only)?;
     let mut state = HostState::load(policy)?;
     let _lock = Lock::acquire(&state.folder.lock(), "backup", context.clock)?;
-    let (catalog, opened) = Catalog::open(&state.folder.catalog())?;
-    let mut findings: Vec<Finding> =
-        catalog_finding(&opened).into_iter().chain(recipients_differ(policy, &state)).collect();
+    let mut findings: Vec<Finding> = recipients_differ(policy, &state).into_iter().collect();
+    let catalog = open_catalog(&state.folder.catalog(), &mut findings)?;
     let created = context.now();
     let half_grace = jiff::SignedDuration::try_from(policy.retention.grace / 2).unwrap_or_default();
-    catalog.set_own_put_cutoff(created.saturating_sub(half_grace).unwrap_or(created))?;
+    if let Err(error) = catalog.set_own_put_cutoff(created.saturating_sub(half_grace).unwrap_or(created)) {
+        findings.push(catalog_failed(&error));
+    }
 
     let written: Vec<&VaultPolicy> = policy.vaults.iter().filter(|vault| vault.via == Via::Backup).collect();
     let vaults = open_vaults(&written)?;
@@ -64,17 +65,21 @@ pub fn backup(context: &Context<'_>, policy: &Policy, request: &Request) -> Resu
         catalog: &catalog,
         memory: policy.backup.memory,
     };
-    let inherited = heads.iter().max_by_key(|head| head.sequence).map_or(Vec::new(), |head| head.attested.clone());
+    let inherited = heads
+        .iter()
+        .max_by_key(|head| head.newest.as_ref().map(|(id, _)| id.clone()))
+        .map_or(Vec::new(), |head| head.attested.clone());
     let reading = Reading { context, policy, state: &state, chosen: &chosen, inherited };
     let read = pipeline::run(&settings, &targets, |pipeline| reading.read_all(pipeline));
     context.check()?;
-    let mut read = match read {
+    let pipeline::Ran { result: mut read, catalog_failure } = match read {
         Err(pipeline::PipelineError::NoVaultLeft) => {
             findings.extend(left_behind(&written, &targets));
             return Ok(failed(policy, created, began, &written, &targets, findings));
         }
         other => other?,
     };
+    findings.extend(catalog_failure.as_ref().map(catalog_failed));
     findings.append(&mut read.findings);
     for attestation in read.attestations.drain(..) {
         state.attest(attestation)?;
@@ -94,7 +99,10 @@ pub fn backup(context: &Context<'_>, policy: &Policy, request: &Request) -> Resu
     let prepared = draft.prepare(&read, &targets, &heads, &findings)?;
     context.tell(Event::Step("committing".into()));
     let whole = commit_everywhere(context, &catalog, &draft, &prepared, &targets, &mut findings);
-    context.check()?;
+    if whole.len() < targets.len() {
+        // Where all is committed, a wish to stop came too late to matter.
+        context.check()?;
+    }
     findings.extend(left_behind(&written, &targets));
     if let Some(finding) = too_few_copies(policy, &whole) {
         findings.push(finding);
@@ -183,6 +191,7 @@ fn look_at_vaults<'v>(
                 // What lies there already does not make this run fail, but somebody must look at it.
                 found.findings.iter_mut().for_each(|finding| finding.level = finding.level.min(Level::Degraded));
                 findings.append(&mut found.findings);
+                findings.extend(found.catalog_failure.as_ref().map(catalog_failed));
                 heads.push(Head { newest: found.head, sequence: found.sequence, attested: found.attested });
                 targets.push(Target::new(vault, id));
             }
@@ -253,7 +262,10 @@ fn commit_everywhere(
     for (target, result) in results {
         let name = target.vault.name().to_string();
         match result {
-            Ok(Ok(())) => whole.push(name),
+            Ok(Ok(catalog_failure)) => {
+                findings.extend(catalog_failure.as_ref().map(catalog_failed));
+                whole.push(name);
+            }
             Ok(Err(error)) => findings.push(behind(&name, &chain(&error), error.hint())),
             Err(_) => findings.push(behind(&name, "the committing thread ended early", None)),
         }
@@ -264,9 +276,8 @@ fn commit_everywhere(
 /// A failure when fewer vaults are whole than the policy requires; where one is offsite, only such count.
 fn too_few_copies(policy: &Policy, whole: &[String]) -> Option<Finding> {
     let any_offsite = policy.vaults.iter().any(|vault| vault.offsite);
-    let counts =
-        |name: &str| policy.vaults.iter().any(|vault| vault.name.as_str() == name && (vault.offsite || !any_offsite));
-    let copies = whole.iter().filter(|name| counts(name)).count();
+    let counting = policy.vaults_that_count();
+    let copies = whole.iter().filter(|name| counting.iter().any(|vault| vault.name.as_str() == *name)).count();
     let required = policy.backup.copies_required;
     (copies < required).then(|| {
         let kind = if any_offsite { "offsite copies" } else { "copies" };

@@ -7,7 +7,7 @@ use super::error::chain;
 use super::pipeline::{Target, read_object};
 use super::survey::{Believed, learn};
 use crate::base::ids::{NodeName, Sha256Hex};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError};
 use crate::manifest::Manifest;
 use crate::vault::layout::{ObjectKey, Place, Prefix, SnapshotFile};
 use crate::vault::{Vault, VaultError};
@@ -38,7 +38,7 @@ pub enum CommitError {
     /// The vault failed.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The catalog failed, or the run was interrupted.
+    /// The run was interrupted.
     #[error("{}", chain(.0.as_ref()))]
     Engine(Box<Error>),
     /// An object that should be there is not, and no other vault has it.
@@ -64,14 +64,15 @@ impl CommitError {
     }
 }
 
-/// Commits in one vault; `others` are where missing objects may be fetched from.
+/// Commits in one vault; `others` are where missing objects may be fetched from. Gives why the catalog could not note
+/// it, if it could not: the snapshot is committed all the same.
 pub fn commit(
     context: &Context<'_>,
     catalog: &Catalog,
     ready: &Ready<'_>,
     target: &Target<'_>,
     others: &[&Vault],
-) -> Result<(), CommitError> {
+) -> Result<Option<CatalogError>, CommitError> {
     let engine = |error: Error| CommitError::Engine(Box::new(error));
     for (_, object) in target.take_backlog() {
         context.check().map_err(engine)?;
@@ -88,8 +89,9 @@ pub fn commit(
     target.put(&file(SnapshotFile::Manifest), ready.text.as_bytes())?;
     target.vault.settle()?;
     let believed = Believed { manifest: ready.manifest.clone(), sha256: Sha256Hex::of(ready.text.as_bytes()) };
-    learn(catalog, &target.id, &believed).map_err(engine)?;
-    catalog.record_committed(&target.id, snapshot, &believed.sha256).map_err(|error| engine(error.into()))
+    let noted = learn(catalog, &target.id, &believed)
+        .and_then(|()| catalog.record_committed(&target.id, snapshot, &believed.sha256));
+    Ok(noted.err())
 }
 
 /// Gives a vault an object that another one has. Whether it could is seen when presence is checked.
@@ -106,7 +108,10 @@ fn fetch(
         return Ok(());
     };
     target.put(&ObjectKey::segment(node, object), &bytes)?;
-    catalog.record_put(&target.id, object, context.now()).map_err(|error| CommitError::Engine(Box::new(error.into())))
+    if let Err(error) = catalog.record_put(&target.id, object, context.now()) {
+        tracing::warn!(error = %chain(&error), "the catalog does not note a put; the manifest will");
+    }
+    Ok(())
 }
 
 /// Looks for every object the manifest names; what is missing is fetched from another vault, looked for again, and
@@ -131,7 +136,9 @@ fn ensure_present(
     });
     let Some(first) = missing.first().cloned() else { return Ok(()) };
     for object in &missing {
-        catalog.forget_object(&target.id, object).map_err(|error| CommitError::Engine(Box::new(error.into())))?;
+        if let Err(error) = catalog.forget_object(&target.id, object) {
+            tracing::warn!(error = %chain(&error), %object, "the catalog still believes that the vault has this object");
+        }
     }
     Err(CommitError::Missing { missing: missing.len(), first })
 }

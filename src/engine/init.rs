@@ -3,6 +3,7 @@
 
 use super::error::chain;
 use super::progress::Event;
+use super::reading::offered_keys;
 use super::state::{HostState, SealedEpoch};
 use super::{Context, Error};
 use crate::base::ids::VaultId;
@@ -10,6 +11,7 @@ use crate::base::lock::Lock;
 use crate::policy::{Policy, Via};
 use crate::report::{Finding, Level};
 use crate::seal::random;
+use crate::seal::sign::VerifyingKey;
 use crate::vault::layout::ObjectKey;
 use crate::vault::{Vault, VaultError, probe::Probe};
 use schemars::JsonSchema;
@@ -67,7 +69,12 @@ pub fn init(context: &Context<'_>, policy: &Policy, handed: Option<SealedEpoch>)
         context.tell(Event::Step(format!("setting up vault {}", vault_policy.name)));
         let fresh: VaultId = hex::encode(random::<16>()?).parse()?;
         let done = Vault::open(vault_policy).and_then(|vault| set_up(context, &vault, policy, &state, &fresh));
-        vaults.push(done.unwrap_or_else(|error| {
+        if let Ok((vault, strangers)) = &done {
+            let probed = vault.probe.iter().flat_map(|probe| &probe.findings);
+            findings.extend(probed.filter(|finding| finding.level >= Level::Degraded).cloned());
+            findings.extend(strangers.iter().map(|key| stranger(vault_policy.name.as_str(), policy, key)));
+        }
+        vaults.push(done.map(|(vault, _)| vault).unwrap_or_else(|error| {
             let finding = Finding::new(Level::Failed, "vault-failed", vault_policy.name.as_str(), chain(&error));
             let hint = error.hint();
             let otherwise = "mend it and run `relay-backup init` again; nothing is overwritten";
@@ -89,21 +96,37 @@ pub fn init(context: &Context<'_>, policy: &Policy, handed: Option<SealedEpoch>)
     })
 }
 
-/// Finds or makes one vault, which gets the id `fresh` when it is made, and puts the keys there.
+/// The finding for a signing key of this node that is neither this host's nor pinned: a host whose state was lost, a
+/// second host under the same name, or a forger.
+fn stranger(vault: &str, policy: &Policy, key: &VerifyingKey) -> Finding {
+    let message = format!("another key has signed snapshots of node {} there: {}", policy.node, key.to_base64());
+    Finding::new(Level::Degraded, "unknown-signing-key", vault, message).with_hint(format!(
+        "if this host was set up before and lost its state, compare with the printed key and pin it: [[keys.trusted]] \
+         role = \"node\", key = \"{}\". If another host uses this name, give one of them another",
+        key.to_base64()
+    ))
+}
+
+/// Finds or makes one vault, which gets the id `fresh` when it is made, and puts the keys there. Gives also the signing
+/// keys of this node in it that nobody knows.
 fn set_up(
     context: &Context<'_>,
     vault: &Vault,
     policy: &Policy,
     state: &HostState,
     fresh: &VaultId,
-) -> Result<InitVault, VaultError> {
+) -> Result<(InitVault, Vec<VerifyingKey>), VaultError> {
     let (info, created) = match vault.identify()? {
         Some(info) => (info, false),
         None => (vault.create(fresh, context.now())?, true),
     };
+    let known = state.trusted(policy).map(|trusted| trusted.keys().to_vec()).unwrap_or_default();
+    let mut strangers = offered_keys(vault, &policy.node)?;
+    strangers.retain(|key| !known.contains(key));
     ensure_keys(vault, policy, state)?;
     let probe = vault.probe()?;
-    Ok(InitVault { name: vault.name().to_string(), vault: Some(info.id.to_string()), created, probe: Some(probe) })
+    let (name, id) = (vault.name().to_string(), info.id.to_string());
+    Ok((InitVault { name, vault: Some(id), created, probe: Some(probe) }, strangers))
 }
 
 /// Puts the epoch's key files and the signing key's public side where they are missing.

@@ -50,7 +50,7 @@ pub fn list(context: &Context<'_>, reader: &Reader) -> Result<ListReport, Error>
         context.check()?;
         let (mut manifest, mut vaults) = (None, Vec::new());
         for (place, _) in holders {
-            match believe(&place.vault, None, &reader.node, &id, &reader.trusted) {
+            match believe(&place.vault, &reader.node, &id, &reader.trusted) {
                 Ok(believed) => {
                     vaults.push(place.vault.name().to_string());
                     manifest.get_or_insert(believed.manifest);

@@ -39,9 +39,6 @@ pub enum PipelineError {
     /// Sealing failed.
     #[error("cannot seal a segment")]
     Seal(#[from] SealError),
-    /// The catalog failed.
-    #[error("the catalog cannot be used")]
-    Catalog(#[from] CatalogError),
     /// Every vault failed.
     #[error("no vault is left that takes what is put")]
     NoVaultLeft,
@@ -175,6 +172,7 @@ struct Shared<'s> {
     queues: Vec<Sender<Arc<Upload>>>,
     in_flight: Mutex<HashMap<SegmentId, (Sha256Hex, u64)>>,
     failure: OnceLock<PipelineError>,
+    catalog_failure: OnceLock<CatalogError>,
     stopped: AtomicBool,
 }
 
@@ -185,13 +183,22 @@ pub struct Pipeline<'s> {
     knife: Knife,
 }
 
+/// What came of a run of the pipeline.
+#[derive(Debug)]
+pub struct Ran<R> {
+    /// What the body gave.
+    pub result: R,
+    /// Why the catalog could not be used, if it could not: content that it knows was then sealed again.
+    pub catalog_failure: Option<CatalogError>,
+}
+
 /// Runs `body` with a pipeline, then waits until everything written is sealed and every vault's queue is empty.
-/// Vaults that failed on the way say so in their [`Target`].
+/// Vaults that failed on the way say so in their [`Target`]. A catalog that fails costs space, not the backup.
 pub fn run<R>(
     settings: &Settings<'_>,
     targets: &[Target<'_>],
     body: impl FnOnce(&Pipeline<'_>) -> R,
-) -> Result<R, PipelineError> {
+) -> Result<Ran<R>, PipelineError> {
     let workers = workers(settings.memory);
     let (pieces, pieces_out) = bounded::<Piece>(workers);
     let (queues, queues_out): (Vec<_>, Vec<_>) = targets.iter().map(|_| bounded(QUEUE_PER_VAULT)).unzip();
@@ -201,6 +208,7 @@ pub fn run<R>(
         queues,
         in_flight: Mutex::new(HashMap::new()),
         failure: OnceLock::new(),
+        catalog_failure: OnceLock::new(),
         stopped: AtomicBool::new(false),
     };
     let result = std::thread::scope(|scope| {
@@ -230,7 +238,7 @@ pub fn run<R>(
     });
     match shared.failure.into_inner() {
         Some(error) => Err(error),
-        None => Ok(result),
+        None => Ok(Ran { result, catalog_failure: shared.catalog_failure.into_inner() }),
     }
 }
 
@@ -249,6 +257,11 @@ impl Shared<'_> {
         // Only the first failure is kept; later ones follow from it.
         drop(self.failure.set(error));
         self.stop();
+    }
+
+    /// What the catalog says; its first failure is kept, and nothing is known from then on.
+    fn noted<T>(&self, result: Result<T, CatalogError>) -> Option<T> {
+        result.map_err(|error| drop(self.catalog_failure.set(error))).ok()
     }
 
     fn is_stopped(&self) -> bool {
@@ -292,7 +305,7 @@ impl Shared<'_> {
             if let Some((object, length)) = lock(&self.in_flight).get(&id) {
                 return Ok(Some(Segment { id, object: object.clone(), length: *length }));
             }
-            if let Some(known) = catalog.known(&id)? {
+            if let Some(known) = self.noted(catalog.known(&id)).flatten() {
                 let lacking = self.active(|target| !known.vaults.contains(&target.id));
                 if lacking.is_empty() || self.copy_known(&id, &known.object, &known.vaults, &lacking)? {
                     return Ok(Some(Segment { id, object: known.object, length: known.length }));
@@ -301,7 +314,7 @@ impl Shared<'_> {
         }
         let sealed = seal(compressor, codec, epoch, &piece.plaintext)?;
         let segment = Segment { id: id.clone(), object: sealed.object.clone(), length: sealed.bytes.len() as u64 };
-        catalog.record_sealed(&segment.id, &segment.object, segment.length)?;
+        self.noted(catalog.record_sealed(&segment.id, &segment.object, segment.length));
         if piece.sharing == Sharing::Shared {
             lock(&self.in_flight).insert(id.clone(), (segment.object.clone(), segment.length));
         }
@@ -400,7 +413,9 @@ impl Shared<'_> {
     fn put_one(&self, target: &Target<'_>, upload: &Upload) -> Result<(), PipelineError> {
         let Settings { node, catalog, context, .. } = self.settings;
         match target.put(&ObjectKey::segment(node, &upload.object), &upload.bytes) {
-            Ok(()) => catalog.record_put(&target.id, &upload.object, context.now())?,
+            Ok(()) => {
+                self.noted(catalog.record_put(&target.id, &upload.object, context.now()));
+            }
             Err(error) => {
                 target.fail(error);
                 if self.active(|_| true).is_empty() {

@@ -131,7 +131,7 @@ impl Reader {
         let mut found: Option<Believed> = None;
         let (mut places, mut reasons) = (Vec::new(), Vec::new());
         for (place, _) in holders {
-            match believe(&place.vault, None, &self.node, id, &self.trusted) {
+            match believe(&place.vault, &self.node, id, &self.trusted) {
                 Ok(believed) => {
                     places.push(*place);
                     found.get_or_insert(believed);
@@ -276,18 +276,8 @@ fn choose_node(policy: Option<&Policy>, from: &From, places: &[Place]) -> Result
 
 /// Without a trusted key nothing can be believed; the keys that lie in the vault are shown for comparison with the kit.
 fn no_key(places: &[Place], node: &NodeName) -> Error {
-    let mut shown = Vec::new();
-    for place in places {
-        let Ok(listing) = place.vault.list(&Prefix::signing(node)) else { continue };
-        for listed in listing.objects {
-            if let Found::SigningKey { .. } = listed.key.place()
-                && let Ok(bytes) = place.vault.get(&listed.key, SMALL_OBJECT_BYTES_MAX)
-                && let Ok(key) = VerifyingKey::parse(&String::from_utf8_lossy(&bytes))
-            {
-                shown.push(key.to_base64());
-            }
-        }
-    }
+    let offered = |place: &Place| offered_keys(&place.vault, node).unwrap_or_default();
+    let mut shown: Vec<String> = places.iter().flat_map(offered).map(|key| key.to_base64()).collect();
     shown.sort_unstable();
     shown.dedup();
     Error::Usage(format!(
@@ -295,6 +285,18 @@ fn no_key(places: &[Place], node: &NodeName) -> Error {
          printed recovery kit, then give it with --signing-key",
         if shown.is_empty() { "none".into() } else { shown.join(", ") }
     ))
+}
+
+/// The signing keys that lie in a vault for a node. They prove nothing: whoever writes to the vault can put one there.
+pub fn offered_keys(vault: &Vault, node: &NodeName) -> Result<Vec<VerifyingKey>, VaultError> {
+    let mut keys = Vec::new();
+    for listed in vault.list(&Prefix::signing(node))?.objects {
+        if let Found::SigningKey { .. } = listed.key.place() {
+            let bytes = vault.get(&listed.key, SMALL_OBJECT_BYTES_MAX)?;
+            keys.extend(VerifyingKey::parse(&String::from_utf8_lossy(&bytes)));
+        }
+    }
+    Ok(keys)
 }
 
 /// A snapshot whose notes were opened.

@@ -3,10 +3,9 @@
 use super::progress::Event;
 use super::reading::{absent_vault, unreachable};
 use super::state::HostState;
-use super::survey::{catalog_finding, survey};
+use super::survey::{open_catalog, survey};
 use super::{Context, Error};
 use crate::base::lock::Lock;
-use crate::catalog::Catalog;
 use crate::policy::Policy;
 use crate::report::Finding;
 use crate::vault::Vault;
@@ -35,8 +34,8 @@ pub struct CatalogVault {
 pub fn rebuild(context: &Context<'_>, policy: &Policy) -> Result<CatalogReport, Error> {
     let state = HostState::load(policy)?;
     let _lock = Lock::acquire(&state.folder.lock(), "catalog rebuild", context.clock)?;
-    let (catalog, opened) = Catalog::open(&state.folder.catalog())?;
-    let mut findings: Vec<Finding> = catalog_finding(&opened).into_iter().collect();
+    let mut findings = Vec::new();
+    let catalog = open_catalog(&state.folder.catalog(), &mut findings)?;
     let trusted = state.trusted(policy)?;
     let (mut vaults, mut absent) = (Vec::new(), Vec::new());
     for vault_policy in &policy.vaults {
@@ -58,6 +57,9 @@ pub fn rebuild(context: &Context<'_>, policy: &Policy) -> Result<CatalogReport, 
         catalog.forget_vault(&info.id)?;
         let mut found = survey(&vault, &info.id, &policy.node, &trusted, &catalog)?;
         findings.append(&mut found.findings);
+        if let Some(error) = found.catalog_failure {
+            return Err(error.into());
+        }
         vaults
             .push(CatalogVault { name: vault_policy.name.to_string(), snapshots: catalog.snapshots(&info.id)?.len() });
     }

@@ -4,7 +4,7 @@ use super::Error;
 use super::error::chain;
 use crate::base::ids::{NodeName, Sha256Hex, SnapshotId, VaultId};
 use crate::base::limits::{MANIFEST_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
-use crate::catalog::{Catalog, SnapshotRow};
+use crate::catalog::{Catalog, CatalogError, Opened, SnapshotRow};
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::report::{Finding, Level};
 use crate::seal::sign::{Trusted, Verdict};
@@ -76,15 +76,11 @@ pub enum Disbelief {
         /// The node it names.
         node: NodeName,
     },
-    /// It was made for other vaults only.
-    #[error("it was not written for this vault")]
-    OtherVault,
 }
 
 /// Reads a snapshot's manifest and believes it only when a trusted key signed these bytes for this place.
 pub fn believe(
     vault: &Vault,
-    vault_id: Option<&VaultId>,
     node: &NodeName,
     snapshot: &SnapshotId,
     trusted: &Trusted,
@@ -104,11 +100,6 @@ pub fn believe(
     if &manifest.node != node || &manifest.snapshot != snapshot {
         return Err(Disbelief::Moved { snapshot: manifest.snapshot, node: manifest.node });
     }
-    if let Some(id) = vault_id
-        && !manifest.vaults.iter().any(|head| &head.vault == id)
-    {
-        return Err(Disbelief::OtherVault);
-    }
     Ok(Believed { manifest, sha256: Sha256Hex::of(&bytes) })
 }
 
@@ -123,6 +114,18 @@ pub struct Survey {
     pub attested: Vec<crate::manifest::Attested>,
     /// What is worth saying.
     pub findings: Vec<Finding>,
+    /// Why the catalog could not be made to agree, if it could not; the rest of the survey holds all the same.
+    pub catalog_failure: Option<CatalogError>,
+}
+
+impl Survey {
+    /// Keeps the catalog's first failure.
+    fn noted<T: Default>(&mut self, result: Result<T, CatalogError>) -> T {
+        result.unwrap_or_else(|error| {
+            self.catalog_failure.get_or_insert(error);
+            T::default()
+        })
+    }
 }
 
 /// Makes the catalog agree with what the vault holds now: forgets what vanished, learns what is new and believed.
@@ -136,7 +139,7 @@ pub fn survey(
     let mut found = Survey::default();
     let entries = entries(vault, node)?;
     let mut rows: BTreeMap<SnapshotId, SnapshotRow> =
-        catalog.snapshots(id)?.into_iter().map(|row| (row.id.clone(), row)).collect();
+        found.noted(catalog.snapshots(id)).into_iter().map(|row| (row.id.clone(), row)).collect();
     for entry in entries {
         found.sequence = found.sequence.max(entry.id.sequence());
         if !entry.is_committed() {
@@ -146,9 +149,9 @@ pub fn survey(
             found.head = Some((row.id, row.manifest_sha256));
             continue;
         }
-        match believe(vault, Some(id), node, &entry.id, trusted) {
+        match believe(vault, node, &entry.id, trusted) {
             Ok(believed) => {
-                learn(catalog, id, &believed)?;
+                found.noted(learn(catalog, id, &believed));
                 found.attested = believed.manifest.attested;
                 found.head = Some((entry.id, believed.sha256));
             }
@@ -166,7 +169,7 @@ pub fn survey(
             )
             .with_hint("`relay-backup verify` tells pruning from damage"),
         );
-        catalog.remove_snapshot(id, &vanished)?;
+        found.noted(catalog.remove_snapshot(id, &vanished));
     }
     Ok(found)
 }
@@ -195,7 +198,7 @@ pub fn disbelieved(vault: &Vault, snapshot: &SnapshotId, reason: &Disbelief) -> 
 }
 
 /// Puts a believed manifest into the catalog.
-pub fn learn(catalog: &Catalog, vault: &VaultId, believed: &Believed) -> Result<(), Error> {
+pub fn learn(catalog: &Catalog, vault: &VaultId, believed: &Believed) -> Result<(), CatalogError> {
     let manifest = &believed.manifest;
     let row = SnapshotRow {
         id: manifest.snapshot.clone(),
@@ -209,13 +212,40 @@ pub fn learn(catalog: &Catalog, vault: &VaultId, believed: &Believed) -> Result<
     let segments = segments
         .flat_map(|artifact| &artifact.segments)
         .map(|segment| (segment.id.clone(), segment.object.clone(), segment.length));
-    catalog.add_snapshot(vault, &row, segments)?;
-    Ok(())
+    catalog.add_snapshot(vault, &row, segments)
+}
+
+/// The catalog's file, or one in memory where that cannot be used: a catalog is a cache, and its loss stops no backup.
+pub fn open_catalog(file: &std::path::Path, findings: &mut Vec<Finding>) -> Result<Catalog, Error> {
+    match Catalog::open(file) {
+        Ok((catalog, opened)) => {
+            findings.extend(catalog_finding(&opened));
+            Ok(catalog)
+        }
+        Err(error) => {
+            findings.push(catalog_failed(&error));
+            Ok(Catalog::in_memory()?)
+        }
+    }
+}
+
+/// The finding for a catalog that cannot be used.
+pub fn catalog_failed(error: &CatalogError) -> Finding {
+    let finding = Finding::new(
+        Level::Degraded,
+        "catalog-failed",
+        "catalog",
+        format!("it cannot be used, so what is known already may be shipped again: {}", chain(error)),
+    );
+    match error.hint() {
+        Some(hint) => finding.with_hint(hint),
+        None => finding,
+    }
 }
 
 /// What is worth saying of how the catalog was found.
-pub fn catalog_finding(opened: &crate::catalog::Opened) -> Option<Finding> {
-    let crate::catalog::Opened::Rebuilt { aside, why } = opened else { return None };
+fn catalog_finding(opened: &Opened) -> Option<Finding> {
+    let Opened::Rebuilt { aside, why } = opened else { return None };
     Some(Finding::new(
         Level::Note,
         "catalog-rebuilt",

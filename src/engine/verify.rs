@@ -238,7 +238,7 @@ fn look<'r>(run: &mut Run<'r>, place: &'r Place) -> Result<Look<'r>, Error> {
             ));
             continue;
         }
-        match believe(&place.vault, Some(&place.id), &run.reader.node, &entry.id, &run.reader.trusted) {
+        match believe(&place.vault, &run.reader.node, &entry.id, &run.reader.trusted) {
             Ok(mut believed) => {
                 let keep = match &run.request.which {
                     Which::All => true,
