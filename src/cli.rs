@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Backup and disaster recovery for hosts that run BTCPay Server, Core Lightning and PostgreSQL.
 ///
-/// Takes encrypted snapshots, ships them to vaults, proves that they can be read back, and leads through a recovery.
+/// Takes encrypted snapshots, ships them to vaults, proves that they can be read back, and gives them back.
 #[derive(Debug, Parser)]
 #[command(name = "relay-backup", version, propagate_version = true, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 ok, 1 failed, 2 usage or policy, 3 done but not whole, 10 no vault there, \
@@ -23,7 +23,7 @@ pub struct Cli {
 /// What holds for every verb.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// The policy file.
+    /// The policy file; /etc/relay-backup/policy.toml unless something else is said.
     #[arg(long, global = true, env = "RELAY_BACKUP_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Print one JSON document instead of text.

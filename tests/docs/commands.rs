@@ -140,6 +140,36 @@ fn the_commands_of_all_other_documents_run() {
     }
 }
 
+/// What docs/EXIT-CODES.md says under code 20.
+#[test]
+fn a_damaged_object_is_mended_by_hand() {
+    let host = Host::with_snapshots();
+    let verb = |arguments: &[&str]| host.env.relay_backup(arguments).env("RELAY_BACKUP_POLICY", host.policy()).ends();
+    let object = largest_below(&host.env.path("mnt/backup-disk/relay-backup/nodes/shops-btc-01/segments"));
+    let mut bytes = std::fs::read(&object).unwrap();
+    let whole = bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&object, &bytes).unwrap();
+    let name = object.file_stem().unwrap().to_str().unwrap();
+    verb(&["verify", "--depth", "sealed"]).exits(20).complains(name);
+    verb(&["backup"]).exits(0);
+    verb(&["verify", "--depth", "sealed"]).exits(20).complains(name);
+    std::fs::write(&object, &whole).unwrap();
+    verb(&["verify", "--depth", "sealed", "--snapshot", "all"]).exits(0);
+    std::fs::remove_file(&object).unwrap();
+    verb(&["backup"]).exits(1).complains(name);
+    verb(&["backup"]).exits(0);
+    verb(&["verify", "--depth", "sealed"]).exits(0);
+    verb(&["verify", "--snapshot", "all"]).exits(20).complains(name);
+}
+
+fn largest_below(folder: &std::path::Path) -> std::path::PathBuf {
+    let parts = std::fs::read_dir(folder).unwrap().map(|part| part.unwrap().path());
+    let objects = parts.flat_map(|part| std::fs::read_dir(part).unwrap().map(|object| object.unwrap().path()));
+    objects.max_by_key(|object| object.metadata().unwrap().len()).unwrap()
+}
+
 #[test]
 fn a_command_that_fails_is_noticed() {
     let host = Host::fresh();

@@ -1,4 +1,4 @@
-//! The numbers and rules of docs/FORMAT.md, computed again from that text alone and compared with what the program does.
+//! The numbers and rules of docs/FORMAT.md, computed again from that text alone and held against the program.
 
 use super::read;
 use relay_backup::artifact::Codec;
@@ -76,7 +76,7 @@ fn the_limits_named_are_those_of_the_program() {
         let digits = number.to_string();
         let mut out = String::new();
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 out.push(',');
             }
             out.push(digit);

@@ -5,10 +5,12 @@ use super::{compare, read};
 use clap::{Command, CommandFactory};
 use relay_backup::cli::Cli;
 
-const CLI_HEAD: &str = "# The command line\n\n\
-    Every verb with the text that `--help` prints, made from the program itself by `tests/docs/generated.rs`: do not edit it\n\
-    here. What the exit codes mean and what to do about each stands in [EXIT-CODES.md](EXIT-CODES.md), what `--json` prints\n\
-    in [JSON.md](JSON.md), the policy's keys in [POLICY.md](POLICY.md).\n";
+const CLI_HEAD: &str = "# The command line
+
+Every verb with the text that `--help` prints, made from the program itself: do not edit it here, `tests/docs/generated.rs`
+says how. What the exit codes mean and what to do about each stands in [EXIT-CODES.md](EXIT-CODES.md), what `--json`
+prints in [JSON.md](JSON.md), the policy's keys in [POLICY.md](POLICY.md).
+";
 
 /// The help of a command and of all below it.
 fn describe(command: &Command, path: &str, out: &mut String) {

@@ -68,7 +68,6 @@ impl Host {
         }
         let lightning = env.lightning_dir("04-after-25-payments");
         let place = env.path("var/lib/clightning");
-        #[expect(clippy::disallowed_methods, reason = "a test's own folder, nothing that must survive a crash")]
         std::fs::rename(lightning, place).unwrap();
         std::fs::create_dir_all(env.path("mnt/backup-disk")).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_relay-backup"), env.path("bin/relay-backup")).unwrap();
