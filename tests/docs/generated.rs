@@ -7,9 +7,9 @@ use relay_backup::cli::Cli;
 
 const CLI_HEAD: &str = "# The command line
 
-Every verb with the text that `--help` prints, made from the program itself: do not edit it here, `tests/docs/generated.rs`
-says how. What the exit codes mean and what to do about each stands in [EXIT-CODES.md](EXIT-CODES.md), what `--json`
-prints in [JSON.md](JSON.md), the policy's keys in [POLICY.md](POLICY.md).
+Every verb with the text that `--help` prints, made from the program itself: do not edit it here,
+`tests/docs/generated.rs` says how. What the exit codes mean and what to do about each stands in
+[EXIT-CODES.md](EXIT-CODES.md), what `--json` prints in [JSON.md](JSON.md), the policy's keys in [POLICY.md](POLICY.md).
 ";
 
 /// The help of a command and of all below it.
