@@ -6,4 +6,6 @@
 
 mod cli;
 mod docs;
+mod faults;
+mod props;
 mod support;

@@ -1,3 +1,4 @@
 //! What the tests share. Helpers fail with everything a reader needs to see; they decide nothing about the program.
 
 pub(crate) mod env;
+pub(crate) mod faulty;

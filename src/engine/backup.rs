@@ -37,13 +37,36 @@ pub struct Request {
     pub trigger: String,
 }
 
-/// Takes one snapshot.
+/// Takes one snapshot into the vaults of the policy that `backup` writes.
 pub fn backup(context: &Context<'_>, policy: &Policy, request: &Request) -> Result<BackupReport, Error> {
+    let (vaults, findings) = open_vaults(&written_by_backup(policy))?;
+    take(context, policy, request, &vaults, findings)
+}
+
+/// The same into vaults that are open already. Each goes by the name of a vault of the policy that `backup` writes;
+/// one of these that is not given counts as left out.
+pub fn backup_to(
+    context: &Context<'_>,
+    policy: &Policy,
+    request: &Request,
+    vaults: &[Vault],
+) -> Result<BackupReport, Error> {
+    take(context, policy, request, vaults, Vec::new())
+}
+
+/// Takes one snapshot; `findings` is what opening the vaults gave.
+fn take(
+    context: &Context<'_>,
+    policy: &Policy,
+    request: &Request,
+    vaults: &[Vault],
+    mut findings: Vec<Finding>,
+) -> Result<BackupReport, Error> {
     let began = std::time::Instant::now();
     let chosen = choose(policy, &request.only)?;
     let mut state = HostState::load(policy)?;
     let _lock = Lock::acquire(&state.folder.lock(), "backup", context.clock)?;
-    let mut findings: Vec<Finding> = recipients_differ(policy, &state).into_iter().collect();
+    findings.extend(recipients_differ(policy, &state));
     let catalog = open_catalog(&state.folder.catalog(), &mut findings)?;
     let created = context.now();
     let half_grace = jiff::SignedDuration::try_from(policy.retention.grace / 2).unwrap_or_default();
@@ -51,9 +74,8 @@ pub fn backup(context: &Context<'_>, policy: &Policy, request: &Request) -> Resu
         findings.push(catalog_failed(&error));
     }
 
-    let written: Vec<&VaultPolicy> = policy.vaults.iter().filter(|vault| vault.via == Via::Backup).collect();
-    let vaults = open_vaults(&written)?;
-    let (targets, heads) = look_at_vaults(context, policy, &state, &catalog, &vaults, &mut findings)?;
+    let written = written_by_backup(policy);
+    let (targets, heads) = look_at_vaults(context, policy, &state, &catalog, vaults, &mut findings)?;
     let sequence = heads.iter().map(|head| head.sequence).max().unwrap_or(0) + 1;
     let snapshot = SnapshotId::new(created, sequence);
 
@@ -152,11 +174,23 @@ fn recipients_differ(policy: &Policy, state: &HostState) -> Option<Finding> {
     })
 }
 
-fn open_vaults(written: &[&VaultPolicy]) -> Result<Vec<Vault>, Error> {
+fn written_by_backup(policy: &Policy) -> Vec<&VaultPolicy> {
+    policy.vaults.iter().filter(|vault| vault.via == Via::Backup).collect()
+}
+
+/// Opens the vaults; one that cannot be opened is left behind.
+fn open_vaults(written: &[&VaultPolicy]) -> Result<(Vec<Vault>, Vec<Finding>), Error> {
     if written.is_empty() {
         return Err(Error::Usage("every vault of the policy says via = \"sync\": there is none to write to".into()));
     }
-    written.iter().map(|policy| Vault::open(policy).map_err(Error::from)).collect()
+    let (mut vaults, mut findings) = (Vec::new(), Vec::new());
+    for policy in written {
+        match Vault::open(policy) {
+            Ok(vault) => vaults.push(vault),
+            Err(error) => findings.push(behind(policy.name.as_str(), &chain(&error), error.hint())),
+        }
+    }
+    Ok((vaults, findings))
 }
 
 /// A vault's newest snapshot when the run began, and the largest sequence number it has seen.
@@ -203,7 +237,7 @@ fn look_at_vaults<'v>(
             Err(error) => return Err(error),
         }
     }
-    if targets.is_empty() && absent.len() == vaults.len() {
+    if targets.is_empty() && !absent.is_empty() && absent.len() == vaults.len() {
         return Err(Error::NoVault { place: absent.join(", ") });
     }
     if targets.is_empty() {

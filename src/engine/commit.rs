@@ -49,6 +49,12 @@ pub enum CommitError {
         /// One of them.
         first: Sha256Hex,
     },
+    /// The store said twice that it took a file of the snapshot, and does not hold it.
+    #[error("the store says that it took {file} and does not hold it")]
+    NotKept {
+        /// Which file.
+        file: &'static str,
+    },
 }
 
 impl CommitError {
@@ -60,6 +66,10 @@ impl CommitError {
             Self::Missing { .. } => {
                 Some("run `relay-backup backup` again: what is missing is sealed and put anew".into())
             }
+            Self::NotKept { .. } => Some(
+                "this store loses what it is given: see its log and its free space, and use another one until it is mended"
+                    .into(),
+            ),
         }
     }
 }
@@ -81,17 +91,34 @@ pub fn commit(
     ensure_present(context, catalog, ready, target, others)?;
     context.check().map_err(engine)?;
     let snapshot = &ready.manifest.snapshot;
-    let file = |file| ObjectKey::snapshot(ready.node, snapshot, file);
-    target.put(&file(SnapshotFile::EpochKey), ready.epoch_key)?;
-    target.put(&file(SnapshotFile::Notes), ready.notes)?;
-    target.put(&file(SnapshotFile::Signature), ready.signature.as_bytes())?;
+    let small = [
+        (SnapshotFile::EpochKey, ready.epoch_key),
+        (SnapshotFile::Notes, ready.notes),
+        (SnapshotFile::Signature, ready.signature.as_bytes()),
+    ];
+    for (file, bytes) in small {
+        put_and_look(ready, target, file, bytes)?;
+    }
     target.vault.settle()?;
-    target.put(&file(SnapshotFile::Manifest), ready.text.as_bytes())?;
+    put_and_look(ready, target, SnapshotFile::Manifest, ready.text.as_bytes())?;
     target.vault.settle()?;
     let believed = Believed { manifest: ready.manifest.clone(), sha256: Sha256Hex::of(ready.text.as_bytes()) };
     let noted = learn(catalog, &target.id, &believed)
         .and_then(|()| catalog.record_committed(&target.id, snapshot, &believed.sha256));
     Ok(noted.err())
+}
+
+/// Puts a file of the snapshot and looks whether it is there; once more when it is not. The manifest names these files
+/// or is believed through them, so a store's word alone does not count.
+fn put_and_look(ready: &Ready<'_>, target: &Target<'_>, file: SnapshotFile, bytes: &[u8]) -> Result<(), CommitError> {
+    let key = ObjectKey::snapshot(ready.node, &ready.manifest.snapshot, file);
+    for _ in 0..2 {
+        target.put(&key, bytes)?;
+        if target.vault.length(&key)? == Some(bytes.len() as u64) {
+            return Ok(());
+        }
+    }
+    Err(CommitError::NotKept { file: file.name() })
 }
 
 /// Gives a vault an object that another one has. Whether it could is seen when presence is checked.

@@ -342,8 +342,13 @@ impl Shared<'_> {
         let Some(bytes) = holders.iter().find_map(|&index| self.read_sealed(&self.targets[index], object)) else {
             return Ok(false);
         };
-        let upload = Upload { id: id.clone(), object: object.clone(), bytes, waiting: AtomicUsize::new(0) };
-        self.deliver(upload, lacking.to_vec())
+        let upload = Arc::new(Upload { id: id.clone(), object: object.clone(), bytes, waiting: AtomicUsize::new(1) });
+        // It is safe where it is: nobody waits for a vault that has no room for it now.
+        let mut lacking = lacking.to_vec();
+        self.offer(&upload, &mut lacking);
+        self.postpone(&upload, &lacking);
+        self.release(&upload);
+        Ok(true)
     }
 
     fn read_sealed(&self, holder: &Target<'_>, object: &Sha256Hex) -> Option<Vec<u8>> {
@@ -359,34 +364,47 @@ impl Shared<'_> {
         let mut accepted = false;
         // One hold of our own, so that nobody calls it done while it is still being handed out.
         upload.waiting.fetch_add(1, Ordering::SeqCst);
-        loop {
-            wanted.retain(|&index| self.targets[index].failure().is_none());
-            wanted.retain(|&index| {
-                upload.waiting.fetch_add(1, Ordering::SeqCst);
-                match self.queues[index].try_send(Arc::clone(&upload)) {
-                    Ok(()) => {
-                        accepted = true;
-                        false
-                    }
-                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                        upload.waiting.fetch_sub(1, Ordering::SeqCst);
-                        true
-                    }
-                }
-            });
-            if accepted || self.is_stopped() {
+        while !accepted && !self.is_stopped() {
+            accepted = self.offer(&upload, &mut wanted);
+            if accepted {
                 break;
             }
+            // Of those that were wanted none is left only when none is left at all.
             if self.active(|_| true).is_empty() {
                 return Err(PipelineError::NoVaultLeft);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        for index in wanted {
-            lock(&self.targets[index].backlog).push((upload.id.clone(), upload.object.clone()));
-        }
+        self.postpone(&upload, &wanted);
         self.release(&upload);
         Ok(accepted)
+    }
+
+    /// Offers an object to vaults without waiting; keeps in `wanted` those that had no room. Whether one took it.
+    fn offer(&self, upload: &Arc<Upload>, wanted: &mut Vec<usize>) -> bool {
+        let mut accepted = false;
+        wanted.retain(|&index| self.targets[index].failure().is_none());
+        wanted.retain(|&index| {
+            upload.waiting.fetch_add(1, Ordering::SeqCst);
+            match self.queues[index].try_send(Arc::clone(upload)) {
+                Ok(()) => {
+                    accepted = true;
+                    false
+                }
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                    upload.waiting.fetch_sub(1, Ordering::SeqCst);
+                    true
+                }
+            }
+        });
+        accepted
+    }
+
+    /// Leaves an object for these vaults to fetch from another one when the snapshot is committed.
+    fn postpone(&self, upload: &Upload, late: &[usize]) {
+        for &index in late {
+            lock(&self.targets[index].backlog).push((upload.id.clone(), upload.object.clone()));
+        }
     }
 
     /// One hold on an object less; the last one ends its being in flight.

@@ -7,9 +7,11 @@ mod present;
 
 use super::progress::Event;
 use super::reading::{Place, Reader};
+use super::state::{HostState, StateFolder};
 use super::survey::{Believed, Disbelief, believe};
 use super::{Context, Error};
 use crate::base::ids::{Sha256Hex, SnapshotId};
+use crate::catalog::Catalog;
 use crate::policy::Policy;
 use crate::report::{Finding, Level};
 use crate::seal::identity::Identities;
@@ -194,6 +196,7 @@ pub fn verify(
     if let (Depth::Meaning, Some(identities)) = (request.depth, request.identities) {
         meaning::check(&mut run, &looks, identities)?;
     }
+    tell_catalog(&run, &looks);
     let still_restores = still_restores(&run, &looks);
     Ok(VerifyReport {
         node: reader.node.to_string(),
@@ -288,6 +291,24 @@ fn choose(run: &Run<'_>, look: &mut Look<'_>) -> Result<(), Error> {
     };
     look.row.checked = look.chosen.iter().map(SnapshotId::to_string).collect();
     Ok(())
+}
+
+/// On the node itself: what turned out missing or damaged is no longer relied upon, so that the next backup seals it
+/// anew instead of naming the damaged object again.
+fn tell_catalog(run: &Run<'_>, looks: &[Look<'_>]) {
+    let Some(policy) = run.policy.filter(|policy| policy.node == run.reader.node && HostState::exists(policy)) else {
+        return;
+    };
+    if looks.iter().all(|look| look.bad.is_empty()) {
+        return;
+    }
+    let told = Catalog::open(&StateFolder::of(policy).catalog()).and_then(|(catalog, _)| {
+        let bad = looks.iter().flat_map(|look| look.bad.iter().map(move |object| (&look.place.id, object)));
+        bad.map(|(vault, object)| catalog.forget_object(vault, object)).collect::<Result<Vec<()>, _>>()
+    });
+    if let Err(error) = told {
+        tracing::warn!(error = %super::error::chain(&error), "the catalog still relies on what is damaged");
+    }
 }
 
 /// After damage: the artifacts and snapshots that are whole as far as this run looked.

@@ -210,6 +210,16 @@ impl Running {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Its process id, which is its group's too.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended; it is not reaped, so that its id still means it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended_by(Instant::now())
+    }
+
     /// Waits for its end.
     pub(crate) fn ends(mut self) -> Ended {
         let ended_in_time = self.has_ended_by(Instant::now() + self.patience);

@@ -31,6 +31,8 @@ pub(crate) enum On {
     List,
     /// An object is removed.
     Remove,
+    /// Any of these.
+    Any,
 }
 
 /// Which of them: counted from 1, from the moment the fault was set.
@@ -115,14 +117,15 @@ impl Faults {
 
     /// How many such operations there were, failed ones and repeated ones among them.
     pub(crate) fn count(&self, on: On) -> u64 {
-        self.state().counts[on as usize]
+        let counts = self.state().counts;
+        counts.get(on as usize).copied().unwrap_or_else(|| counts.iter().sum())
     }
 
     fn take(&self, on: On, path: &str) -> Option<Fault> {
         let mut state = self.state();
         state.counts[on as usize] += 1;
         let mut hit = None;
-        for rule in state.rules.iter_mut().filter(|rule| rule.on == on) {
+        for rule in state.rules.iter_mut().filter(|rule| rule.on == on || rule.on == On::Any) {
             rule.seen += 1;
             let fits = match &rule.nth {
                 Nth::At(n) => rule.seen == *n,
@@ -443,7 +446,12 @@ mod tests {
             assert_eq!(operator.delete("b").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
             faults.clear();
             operator.write("a", "5").await.unwrap();
+            faults.on(On::Any, Nth::From(2), Fault::Permanent);
+            operator.stat("a").await.unwrap();
+            operator.delete("b").await.unwrap_err();
+            operator.write("a", "6").await.unwrap_err();
         });
+        assert_eq!(faults.count(On::Any), 11);
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) fn check(run: &mut Run<'_>, look: &mut Look<'_>) -> Result<(), Error>
                     "object-damaged",
                     format!("{subject}: {thing}"),
                     reason.clone(),
-                    "restore from another vault or snapshot; what is damaged here must be copied from there",
+                    "restore from another vault or snapshot; the next backup on the node seals this content anew",
                 );
             }
         }

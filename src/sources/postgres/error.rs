@@ -166,6 +166,11 @@ fn grant_hint() -> String {
 }
 
 fn dump_hint(stderr: &str) -> Option<String> {
+    if stderr.contains("permission denied for large object") {
+        let text = "pg_read_all_data does not cover large objects: GRANT SELECT ON LARGE OBJECT <number> TO <role>; for each, \
+             or let a superuser make the dumps";
+        return Some(text.to_owned());
+    }
     if stderr.contains("permission denied") {
         return Some(grant_hint());
     }
