@@ -524,14 +524,14 @@ pub struct ArtifactWriter<'p, 's> {
 }
 
 impl ArtifactWriter<'_, '_> {
-    /// What was written so far decides: only an artifact that stays small is precious.
-    fn sharing(&self) -> Sharing {
-        if self.length <= PRECIOUS_BYTES_MAX { Sharing::Precious } else { Sharing::Shared }
-    }
-
     /// Ends the artifact and waits until all of it is sealed.
-    pub fn finish(self) -> io::Result<Artifact> {
-        let sharing = self.sharing();
+    pub fn finish(mut self) -> io::Result<Artifact> {
+        let mut sharing = Sharing::Shared;
+        if self.length <= PRECIOUS_BYTES_MAX {
+            // One object that nothing else depends on, whatever was marked.
+            sharing = Sharing::Precious;
+            self.cutter.forget_marks();
+        }
         let (pipeline, pending) = (self.pipeline, self.pending);
         self.cutter.finish(|segment| pipeline.send(&pending, segment, sharing))?;
         let segments = pending.wait().ok_or_else(stopped)?;
@@ -577,8 +577,7 @@ impl Write for ArtifactWriter<'_, '_> {
 
     /// Ends a segment here: see [`Cutter::mark`].
     fn flush(&mut self) -> io::Result<()> {
-        let sharing = self.sharing();
-        let (pipeline, pending) = (self.pipeline, &self.pending);
-        self.cutter.mark(|segment| pipeline.send(pending, segment, sharing))
+        self.cutter.mark();
+        Ok(())
     }
 }

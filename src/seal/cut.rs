@@ -3,6 +3,7 @@
 
 use crate::base::limits::{SEGMENT_BYTES_AVERAGE, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use fastcdc::v2020::{Normalization, cut_gear, select_masks};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The keyed table and masks; shared by all artifacts of a run.
@@ -50,6 +51,8 @@ pub struct Cutter {
     knife: Knife,
     buffer: Vec<u8>,
     start: usize,
+    /// Places in the buffer where a segment ends whatever the content says, in order.
+    marks: VecDeque<usize>,
 }
 
 /// How much the cutter gathers before it looks for boundaries.
@@ -58,7 +61,7 @@ const BUFFER_BYTES: usize = 2 * SEGMENT_BYTES_MAX;
 impl Cutter {
     /// A cutter for one artifact.
     pub fn new(knife: Knife) -> Self {
-        Self { knife, buffer: Vec::new(), start: 0 }
+        Self { knife, buffer: Vec::new(), start: 0, marks: VecDeque::new() }
     }
 
     /// Takes a portion; hands each finished segment to `take`.
@@ -67,6 +70,7 @@ impl Cutter {
             let room = BUFFER_BYTES - (self.buffer.len() - self.start);
             if self.buffer.len() + portion.len().min(room) > BUFFER_BYTES && self.start > 0 {
                 self.buffer.drain(..self.start);
+                self.marks.iter_mut().for_each(|mark| *mark -= self.start);
                 self.start = 0;
             }
             let count = portion.len().min(BUFFER_BYTES - self.buffer.len());
@@ -81,24 +85,36 @@ impl Cutter {
 
     /// Ends a segment here, however short it is: what follows is cut as if the artifact began anew. For a part that
     /// differs in every run, so that it does not take its neighbours with it.
-    pub fn mark<E>(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn mark(&mut self) {
+        let here = self.buffer.len();
+        if here > self.start && self.marks.back() != Some(&here) {
+            self.marks.push_back(here);
+        }
+    }
+
+    /// Forgets the marks of what was not cut yet.
+    pub fn forget_marks(&mut self) {
+        self.marks.clear();
+    }
+
+    /// Ends the artifact; hands the last segments to `take`.
+    pub fn finish<E>(mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         while self.start < self.buffer.len() {
             self.cut_one(&mut take)?;
         }
         Ok(())
     }
 
-    /// Ends the artifact; hands the last segments to `take`.
-    pub fn finish<E>(mut self, take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        self.mark(take)
-    }
-
     fn cut_one<E>(&mut self, take: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let content = &self.buffer[self.start..];
+        let limit = self.marks.front().copied().unwrap_or(self.buffer.len());
+        let content = &self.buffer[self.start..limit];
         let end = self.knife.first_end(content);
         assert!(end > 0 && end <= SEGMENT_BYTES_MAX.min(content.len()), "a segment keeps within its limits");
         take(&content[..end])?;
         self.start += end;
+        if self.marks.front() == Some(&self.start) {
+            self.marks.pop_front();
+        }
         Ok(())
     }
 }
@@ -188,7 +204,7 @@ mod tests {
                 Ok::<_, ()>(())
             };
             cutter.push(head, &mut take).unwrap();
-            cutter.mark(&mut take).unwrap();
+            cutter.mark();
             cutter.push(&body, &mut take).unwrap();
             cutter.finish(&mut take).unwrap();
             segments

@@ -154,14 +154,26 @@ fn a_damaged_object_is_mended_by_hand() {
     let name = object.file_stem().unwrap().to_str().unwrap();
     verb(&["verify", "--depth", "sealed"]).exits(20).complains(name);
     verb(&["backup"]).exits(0);
-    verb(&["verify", "--depth", "sealed"]).exits(20).complains(name);
+    verb(&["verify", "--depth", "sealed"]).exits(0);
+    verb(&["verify", "--depth", "sealed", "--snapshot", "all"]).exits(20).complains(name);
     std::fs::write(&object, &whole).unwrap();
     verb(&["verify", "--depth", "sealed", "--snapshot", "all"]).exits(0);
-    std::fs::remove_file(&object).unwrap();
+
+    let snapshots = host.env.path("mnt/backup-disk/relay-backup/nodes/shops-btc-01/snapshots");
+    let name = &largest_of_newest(&snapshots);
+    let segments = host.env.path("mnt/backup-disk/relay-backup/nodes/shops-btc-01/segments");
+    std::fs::remove_file(segments.join(&name[..2]).join(format!("{name}.age"))).unwrap();
     verb(&["backup"]).exits(1).complains(name);
     verb(&["backup"]).exits(0);
     verb(&["verify", "--depth", "sealed"]).exits(0);
     verb(&["verify", "--snapshot", "all"]).exits(20).complains(name);
+}
+
+/// The largest object that the newest manifest names.
+fn largest_of_newest(snapshots: &std::path::Path) -> String {
+    let newest = std::fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let manifest = relay_backup::manifest::decode(&std::fs::read(newest.join("manifest.json")).unwrap()).unwrap();
+    manifest.segments().max_by_key(|segment| segment.length).unwrap().object.to_string()
 }
 
 fn largest_below(folder: &std::path::Path) -> std::path::PathBuf {
