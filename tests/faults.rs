@@ -3,8 +3,13 @@
 
 mod answers;
 mod bench;
+mod host;
+mod memory;
 mod puts;
+mod secrets;
+mod signals;
 mod slow;
+mod space;
 mod steps;
 mod vaults;
 

@@ -197,9 +197,11 @@ impl Error {
                  snapshots stay readable, new ones begin a new epoch"
                     .into(),
             ),
-            Self::NoVault { .. } => {
-                Some("check the vault's url in the policy; `relay-backup init` makes a new vault there".into())
-            }
+            Self::NoVault { .. } => Some(
+                "mount the disk that holds the vault, or mend its url in the policy; only where there never was one \
+                     does `relay-backup init` belong, which makes a new and empty vault"
+                    .into(),
+            ),
             Self::NoIdentity { .. } => {
                 Some("give --identity FILE, or set RELAY_BACKUP_IDENTITY_FILE to the file's path".into())
             }

@@ -121,3 +121,17 @@ fn when_no_vault_answers_the_run_fails_and_says_why() {
     assert!(ran.said.contains("no vault can be used"), "{}", ran.said);
     bench.assert_recovers();
 }
+
+#[test]
+fn what_a_store_gives_back_short_or_changed_is_not_copied_to_another() {
+    for fault in [Fault::ShortRead(1000), Fault::Truncate(1000), Fault::FlipBit(1000), Fault::Vanish] {
+        let mut bench = Bench::new(2, 1);
+        bench.run().exits(Exit::Ok);
+        bench.wipe(1);
+        bench.on(0, On::Get, Nth::Path("/segments/".to_owned()), fault);
+        // What cannot be read is sealed anew for the vault that lacks it.
+        let ran = bench.run().exits(Exit::Ok);
+        assert_eq!(ran.whole(), ["a", "b"], "{}", ran.said);
+        bench.assert_sound();
+    }
+}

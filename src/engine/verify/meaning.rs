@@ -18,6 +18,7 @@ use crate::facts::Facts;
 use crate::manifest::{Artifact, Manifest};
 use crate::report::{Finding, Level};
 use crate::sandbox::cluster::Cluster;
+use crate::sandbox::private::PrivateFolder;
 use crate::seal::identity::Identities;
 use crate::sources::{cln, files, postgres, sqlite};
 use std::collections::HashSet;
@@ -28,10 +29,7 @@ use std::path::Path;
 /// Checks the chosen snapshots, each once, from the first vault that holds it.
 pub(super) fn check(run: &mut Run<'_>, looks: &[Look<'_>], identities: &Identities) -> Result<(), Error> {
     let mut done: HashSet<SnapshotId> = HashSet::new();
-    let scratch = tempfile::Builder::new()
-        .prefix("relay-backup-meaning-")
-        .tempdir_in(run.request.scratch)
-        .map_err(FileError::io("create a private folder in", run.request.scratch))?;
+    let scratch = PrivateFolder::create(run.request.scratch, "relay-backup-meaning-")?;
     run.context.tell(Event::Step(format!("sandbox in {} (private, wiped at the end)", scratch.path().display())));
     let mut bench = Bench { parent: run.request.scratch, scratch: scratch.path(), cluster: None };
     for look in looks {
