@@ -7,5 +7,6 @@
 mod cli;
 mod docs;
 mod faults;
+mod flows;
 mod props;
 mod support;

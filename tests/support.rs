@@ -2,3 +2,8 @@
 
 pub(crate) mod env;
 pub(crate) mod faulty;
+pub(crate) mod host;
+pub(crate) mod janitor;
+pub(crate) mod json;
+pub(crate) mod shop;
+pub(crate) mod vault;

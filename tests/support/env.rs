@@ -141,6 +141,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Adds one argument.
+    pub(crate) fn arg(self, argument: impl AsRef<OsStr>) -> Self {
+        self.args([argument])
+    }
+
     /// Adds arguments.
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
         for argument in arguments {
@@ -153,6 +158,12 @@ impl Run {
     /// Sets a variable of its environment.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Runs it as another user, which only root can.
+    pub(crate) fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.command.uid(uid).gid(gid);
         self
     }
 
@@ -187,19 +198,19 @@ impl Run {
     }
 }
 
-fn read_to_end(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+fn read_to_end(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         pipe.read_to_end(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
+        bytes
     })
 }
 
 /// A program that runs. Dropping it kills it and everything it started.
 pub(crate) struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
     patience: Duration,
     said: Vec<OsString>,
 }
@@ -225,11 +236,14 @@ impl Running {
         let ended_in_time = self.has_ended_by(Instant::now() + self.patience);
         // What it left running would hold the pipes open.
         let status = self.kill_group().unwrap();
-        let text = |thread: Option<JoinHandle<String>>| thread.unwrap().join().unwrap();
+        let bytes = |thread: Option<JoinHandle<Vec<u8>>>| thread.unwrap().join().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let stdout_bytes = bytes(self.stdout.take());
         let ended = Ended {
             code: status.code(),
-            stdout: text(self.stdout.take()),
-            stderr: text(self.stderr.take()),
+            stdout: text(&stdout_bytes),
+            stdout_bytes,
+            stderr: text(&bytes(self.stderr.take())),
             said: std::mem::take(&mut self.said),
         };
         assert!(ended_in_time, "it did not end within {:?}\n{ended}", self.patience);
@@ -273,6 +287,8 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     /// What it wrote to standard output.
     pub(crate) stdout: String,
+    /// The same, byte for byte.
+    pub(crate) stdout_bytes: Vec<u8>,
     /// What it wrote to standard error.
     pub(crate) stderr: String,
     said: Vec<OsString>,

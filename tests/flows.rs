@@ -1,0 +1,16 @@
+//! Stories from the first key to the last restored byte, told by the program's own verbs and by stock tools, and what
+//! becomes of them when somebody or something interferes.
+
+mod bare_machine;
+mod catalog;
+mod damage;
+mod dedup;
+mod epochs;
+mod forgery;
+mod hostile_names;
+mod locks;
+mod node;
+mod round_trip;
+mod silent_failures;
+mod sources;
+mod stock_tools;

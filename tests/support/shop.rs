@@ -1,0 +1,28 @@
+//! One PostgreSQL server with a shop's databases for all tests. They only read those two; a test that writes makes a
+//! database of its own.
+
+use super::janitor;
+use relay_backup::sandbox::cluster::Cluster;
+use relay_backup::sandbox::shop::{Shop, Size};
+use std::fs;
+use std::sync::LazyLock;
+
+/// Enough for several segments, few enough to be quick.
+const INVOICES: u64 = 400;
+
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
+    let cluster = Cluster::start(&std::env::temp_dir()).unwrap();
+    let pid = fs::read_to_string(cluster.folder().join("data/postmaster.pid")).unwrap();
+    janitor::stops(pid.lines().next().unwrap().parse().unwrap());
+    janitor::wipes(cluster.folder());
+    if !cluster.socket().starts_with(cluster.folder()) {
+        janitor::wipes(cluster.socket());
+    }
+    Shop::create(&cluster, 7, Size::Invoices(INVOICES)).unwrap();
+    cluster
+});
+
+/// The server, started by the first test that asks.
+pub(crate) fn cluster() -> &'static Cluster {
+    &CLUSTER
+}
