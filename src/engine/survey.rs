@@ -11,7 +11,7 @@ use crate::seal::sign::{Trusted, Verdict};
 use crate::vault::layout::{ObjectKey, Place, Prefix, SnapshotFile};
 use crate::vault::{Vault, VaultError};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A snapshot as it lies in one vault.
 #[derive(Clone, Debug)]
@@ -138,6 +138,7 @@ pub fn survey(
 ) -> Result<Survey, Error> {
     let mut found = Survey::default();
     let entries = entries(vault, node)?;
+    let mut committed = BTreeSet::new();
     let mut rows: BTreeMap<SnapshotId, SnapshotRow> =
         found.noted(catalog.snapshots(id)).into_iter().map(|row| (row.id.clone(), row)).collect();
     for entry in entries {
@@ -145,6 +146,7 @@ pub fn survey(
         if !entry.is_committed() {
             continue;
         }
+        committed.insert(entry.id.clone());
         if let Some(row) = rows.remove(&entry.id) {
             found.head = Some((row.id, row.manifest_sha256));
             continue;
@@ -157,6 +159,23 @@ pub fn survey(
             }
             Err(Disbelief::Vault(error)) => return Err(error.into()),
             Err(reason) => found.findings.push(disbelieved(vault, &entry.id, &reason)),
+        }
+    }
+    if let Some(head) = catalog.head(id)? {
+        // Its number is not given again: two snapshots of one number would look like one.
+        found.sequence = found.sequence.max(head.snapshot.sequence());
+        if !committed.contains(&head.snapshot) {
+            rows.remove(&head.snapshot);
+            catalog.remove_snapshot(id, &head.snapshot)?;
+            found.findings.push(
+                Finding::new(
+                    Level::Damage,
+                    "rolled-back",
+                    format!("{}: {}", vault.name(), head.snapshot),
+                    "this host committed it there as the newest, and it is gone: the vault was rolled back",
+                )
+                .with_hint("find out who changed the vault; copy the snapshot back from another one"),
+            );
         }
     }
     for vanished in rows.into_keys() {

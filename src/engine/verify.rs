@@ -103,7 +103,7 @@ pub struct Check {
     /// How it came out.
     pub verdict: Verdict,
     /// More about it.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 

@@ -138,9 +138,8 @@ impl Trusted {
 
     /// Judges a signature over these bytes.
     pub fn judge(&self, content: &[u8], signature: &[u8]) -> Verdict {
-        let Some(signature) =
-            std::str::from_utf8(signature).ok().and_then(|text| minisign::SignatureBox::from_string(text).ok())
-        else {
+        let text = std::str::from_utf8(signature).ok().filter(|text| has_whole_last_line(text));
+        let Some(signature) = text.and_then(|text| minisign::SignatureBox::from_string(text).ok()) else {
             return Verdict::Bad("the signature file is malformed");
         };
         let id = key_id(signature.keynum());
@@ -152,6 +151,12 @@ impl Trusted {
             .any(|key| minisign::verify(&key.key, &signature, Cursor::new(content), true, false, false).is_ok());
         if good { Verdict::Good(id) } else { Verdict::Bad("the content is not what was signed") }
     }
+}
+
+/// Whether the last of the four lines can be a signature of 64 bytes, in base64. minisign reads a shorter one as well
+/// and then stops the program, so whoever can write to a vault could keep everybody from reading it.
+fn has_whole_last_line(text: &str) -> bool {
+    text.lines().nth(3).is_some_and(|line| line.trim().len() == 88 && line.trim().ends_with("=="))
 }
 
 fn key_id(keynum: &[u8]) -> SigningKeyId {
@@ -180,6 +185,10 @@ mod tests {
         assert_eq!(trusted.judge(b"content", forged.as_bytes()), Verdict::Untrusted(other.public().id().clone()));
         let changed = signature.replace("a comment", "b comment");
         assert!(matches!(trusted.judge(b"content", changed.as_bytes()), Verdict::Bad(_)));
+        for length in 0..signature.trim_end().len() {
+            let cut = &signature.as_bytes()[..length];
+            assert!(matches!(trusted.judge(b"content", cut), Verdict::Bad(_)), "{length} bytes of it");
+        }
         assert_eq!(&VerifyingKey::parse(&key.public().to_file()).unwrap(), key.public());
 
         let folder = tempfile::tempdir().unwrap();

@@ -77,7 +77,8 @@ fn failures_are_documents_with_message_causes_and_hint() {
     fails(&["verify", "--depth", "opened"], 2, "usage");
     fails(&["show", "nonsense"], 2, "usage");
     let to = host.env.write("taken", "", 0o600);
-    let extract = ["extract", "--artifact", "medusa/files.tar", "--to", to.to_str().unwrap(), "--identity", host.identity()];
+    let extract =
+        ["extract", "--artifact", "medusa/files.tar", "--to", to.to_str().unwrap(), "--identity", host.identity()];
     fails(&extract, 21, "refused");
     flip_bit(&host.vault().snapshot(&host.vault().newest()).join("manifest.json"));
     let forged = fails(&["show", "latest"], 20, "damage");

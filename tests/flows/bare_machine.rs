@@ -62,7 +62,10 @@ fn a_place_without_a_vault_is_told_from_an_empty_one() {
     let env = TestEnv::new();
     let url = format!("fs://{}", env.path("nothing").display());
     let key = whole().host.signing_key();
-    env.run(&["list", "--vault", &url, "--signing-key", &key]).exits(10).complains("there is no vault").complains("Hint:");
+    env.run(&["list", "--vault", &url, "--signing-key", &key])
+        .exits(10)
+        .complains("there is no vault")
+        .complains("Hint:");
     let host = Host::of_files();
     host.init();
     host.run(&["list"]).exits(0).prints("No snapshots of node");

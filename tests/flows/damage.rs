@@ -107,7 +107,8 @@ fn segments_that_changed_places_are_found() {
 #[test]
 fn damage_to_the_epoch_key_or_the_notes_is_found() {
     for file in ["epoch.age", "notes.age"] {
-        for (spoil, depth) in [(REMOVED, "present"), (EMPTIED, "present"), (TRUNCATED, "present"), (FLIPPED, "sealed")] {
+        for (spoil, depth) in [(REMOVED, "present"), (EMPTIED, "present"), (TRUNCATED, "present"), (FLIPPED, "sealed")]
+        {
             let bare = Bare::new();
             spoil(&bare.vault.snapshot(bare.newest()).join(file));
             let ended = bare.verify(depth).exits(20).complains(file).complains(bare.newest()).complains("Hint:");
@@ -130,7 +131,11 @@ fn damage_to_a_manifest_or_its_signature_is_found_by_present() {
         for spoil in [EMPTIED, TRUNCATED, FLIPPED] {
             let bare = Bare::new();
             spoil(&bare.vault.snapshot(bare.newest()).join(file));
-            bare.verify("present").exits(20).complains(bare.newest()).complains("cannot be believed").complains("Hint:");
+            bare.verify("present")
+                .exits(20)
+                .complains(bare.newest())
+                .complains("cannot be believed")
+                .complains("Hint:");
         }
     }
 }

@@ -76,7 +76,8 @@ fn a_snapshot_made_up_by_a_stranger_is_not_believed_and_the_true_ones_still_stan
     sign(&bare.vault, forged, &lie, &stranger);
     nobody_takes_the_newest(&bare, forged);
     let to = bare.env.path("hsm_secret");
-    let true_one = ["extract", "--snapshot", bare.newest(), "--artifact", "cln/hsm_secret", "--to", to.to_str().unwrap()];
+    let true_one =
+        ["extract", "--snapshot", bare.newest(), "--artifact", "cln/hsm_secret", "--to", to.to_str().unwrap()];
     bare.open(&true_one).exits(0);
 }
 
@@ -116,9 +117,13 @@ fn a_true_manifest_in_another_vault_is_found() {
     host.write_policy();
     let id = host.backup();
     move_snapshot(&one.snapshot(&id), &two.snapshot(&id));
-    host.env.program("cp").arg("-a").arg(one.root.join(format!("nodes/{NODE}/segments"))).arg(
-        two.root.join(format!("nodes/{NODE}")),
-    ).ends().exits(0);
+    host.env
+        .program("cp")
+        .arg("-a")
+        .arg(one.root.join(format!("nodes/{NODE}/segments")))
+        .arg(two.root.join(format!("nodes/{NODE}")))
+        .ends()
+        .exits(0);
     let ended = host.run(&["verify", "--vault", &two.url()]).exits(20);
     assert!(ended.stderr.contains("not written for this vault"), "{ended}");
 }
@@ -133,9 +138,9 @@ fn a_rolled_back_vault_is_found_on_the_node() {
     let ended = host.run(&["verify"]).exits(20).complains(&second).complains("rolled back").complains("Hint:");
     assert!(ended.stdout.contains(&first), "what is left is named\n{ended}");
 
-    // Taking one more does not make it forget.
-    let third = host.run(&["backup"]);
-    assert!(third.stderr.contains(&second), "the next run says that one is gone\n{third}");
+    // Taking one more does not make it pass unseen, nor is the number given again.
+    host.run(&["backup"]).exits(3).complains(&second).complains("rolled back").complains("Hint:");
+    assert!(host.vault().newest().ends_with("-000003"), "{}", host.vault().newest());
 }
 
 #[test]

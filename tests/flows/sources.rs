@@ -56,7 +56,8 @@ fn unreadable_files_fail_the_run() {
         if is_root { run.user(NOBODY, NOBODY).ends() } else { run.ends() }
     };
     run("init").exits(0);
-    let ended = run("backup").exits(1).complains("medusa/.env").complains("Permission denied").complains("let the agent");
+    let ended =
+        run("backup").exits(1).complains("medusa/.env").complains("Permission denied").complains("let the agent");
     assert!(host.vault().snapshots().is_empty(), "nothing was read, so nothing was made\n{ended}");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
     run("backup").exits(0);
@@ -132,7 +133,8 @@ fn an_exclude_leaves_out_what_it_names_and_nothing_else() {
 fn a_channel_database_among_files_fails_the_source() {
     let mut host = Host::new();
     host.sources.remove(0);
-    host.sources.push(("node".into(), format!("kind = \"files\"\npaths = [\"{}\"]", host.env.path("lightning").display())));
+    host.sources
+        .push(("node".into(), format!("kind = \"files\"\npaths = [\"{}\"]", host.env.path("lightning").display())));
     host.write_policy();
     host.init();
     let (ended, id) = fails_only(&host, 1);

@@ -17,6 +17,8 @@ use crate::sources::{Sink, SourceError};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 /// The transaction everything about one dump happens in.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -25,6 +27,8 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// How long `pg_dump` waits for a table that somebody holds exclusively, in milliseconds. Whoever comes later waits
 /// behind it, so it does not wait for ever.
 const LOCK_WAIT_MS: u32 = 120_000;
+/// How often it is looked whether somebody asked to stop while no byte comes.
+const INTERRUPT_LOOK: Duration = Duration::from_millis(50);
 /// The line a whole dump of the roles ends with.
 const GLOBALS_END: &[u8] = b"PostgreSQL database cluster dump complete";
 
@@ -173,27 +177,58 @@ fn stream(
     let mut scanner = Scanner::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut passed: u64 = 0;
-    loop {
-        interrupt.check().map_err(SourceError::Sink)?;
-        let count = read_some(&mut running, &mut buffer, database)?;
-        if count == 0 {
-            break;
+    while_ended_by(interrupt, running.id(), || {
+        loop {
+            interrupt.check().map_err(SourceError::Sink)?;
+            let count = read_some(&mut running, &mut buffer, database)?;
+            if count == 0 {
+                return interrupt.check().map_err(SourceError::Sink);
+            }
+            let in_head = scanner.head_bytes().is_none();
+            scanner.push(&buffer[..count]).map_err(broken)?;
+            let mut rest = &buffer[..count];
+            if let Some(head) = scanner.head_bytes().filter(|_| in_head) {
+                // The head ends in this buffer; nothing of it may share a segment with the rows.
+                let (end, rows) = rest.split_at(usize::try_from(head - passed).unwrap_or(count).min(count));
+                out.write_all(end).and_then(|()| out.flush()).map_err(SourceError::Sink)?;
+                rest = rows;
+            }
+            out.write_all(rest).map_err(SourceError::Sink)?;
+            passed += count as u64;
         }
-        let in_head = scanner.head_bytes().is_none();
-        scanner.push(&buffer[..count]).map_err(broken)?;
-        let mut rest = &buffer[..count];
-        if let Some(head) = scanner.head_bytes().filter(|_| in_head) {
-            // The head ends in this buffer; nothing of it may share a segment with the rows.
-            let (end, rows) = rest.split_at(usize::try_from(head - passed).unwrap_or(count).min(count));
-            out.write_all(end).and_then(|()| out.flush()).map_err(SourceError::Sink)?;
-            rest = rows;
-        }
-        out.write_all(rest).map_err(SourceError::Sink)?;
-        passed += count as u64;
-    }
+    })?;
     let subject = format!("database {database}");
     let said = running.finish_saying().map_err(|source| PostgresError::Dump { subject, source })?;
     Ok((scanner.finish().map_err(broken)?, said))
+}
+
+/// Runs `read`, and meanwhile ends the child it reads from as soon as somebody asks to stop: a dump that waits for the
+/// server gives no byte after which that could be noticed. The child must not be reaped while `read` runs.
+fn while_ended_by<R>(interrupt: &Interrupt, child: u32, read: impl FnOnce() -> R) -> R {
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(INTERRUPT_LOOK) == Err(RecvTimeoutError::Timeout) {
+                if interrupt.is_set() {
+                    end(child);
+                    return;
+                }
+            }
+        });
+        let result = read();
+        drop(done);
+        result
+    })
+}
+
+/// Ends a child at once; one that has ended already is left alone.
+fn end(child: u32) {
+    let pid = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid
+        && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+    {
+        tracing::debug!(%error, "the dump had ended by itself");
+    }
 }
 
 fn read_some(running: &mut Running, buffer: &mut [u8], subject: &str) -> Result<usize, PostgresError> {
@@ -345,17 +380,19 @@ fn stream_globals(exec: Exec, out: &mut dyn Write, interrupt: &Interrupt) -> Res
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut tail: Vec<u8> = Vec::new();
     let mut bytes = 0;
-    loop {
-        interrupt.check().map_err(SourceError::Sink)?;
-        let count = read_some(&mut running, &mut buffer, "the roles")?;
-        if count == 0 {
-            break;
+    while_ended_by(interrupt, running.id(), || {
+        loop {
+            interrupt.check().map_err(SourceError::Sink)?;
+            let count = read_some(&mut running, &mut buffer, "the roles")?;
+            if count == 0 {
+                return interrupt.check().map_err(SourceError::Sink);
+            }
+            bytes += count as u64;
+            tail.extend_from_slice(&buffer[..count]);
+            tail.drain(..tail.len().saturating_sub(1024));
+            out.write_all(&buffer[..count]).map_err(SourceError::Sink)?;
         }
-        bytes += count as u64;
-        tail.extend_from_slice(&buffer[..count]);
-        tail.drain(..tail.len().saturating_sub(1024));
-        out.write_all(&buffer[..count]).map_err(SourceError::Sink)?;
-    }
+    })?;
     let subject = "the roles".to_owned();
     let said = running.finish_saying().map_err(|source| PostgresError::Dump { subject, source })?;
     if bytes == 0 {

@@ -177,7 +177,10 @@ fn dump_hint(stderr: &str) -> Option<String> {
     if stderr.contains("row-level security") {
         return Some("rows are hidden from the role: ALTER ROLE <role> BYPASSRLS;".to_owned());
     }
-    (stderr.contains("No space left")).then(|| "the server's disk is full; free space first".to_owned())
+    if stderr.contains("No space left") {
+        return Some("the server's disk is full; free space first".to_owned());
+    }
+    Some("see PostgreSQL's own log for the reason, then run `relay-backup backup` again".to_owned())
 }
 
 fn connect_hint(error: &tokio_postgres::Error, database: &str) -> Option<String> {

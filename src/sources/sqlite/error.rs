@@ -226,8 +226,9 @@ impl SqliteError {
                 "check the path; a text file at the place of lightningd.sqlite3 may be the fence of a restore"
                     .to_owned()
             }
-            Self::Truncated { .. } | Self::Corrupt { .. } => {
-                "keep the file as it is, look at the disk (dmesg, smartctl), and keep the older snapshots".to_owned()
+            Self::Truncated { .. } | Self::Corrupt { .. } => damaged(),
+            Self::Read { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+                damaged()
             }
             Self::UnreadableWal { .. } => {
                 "run the backup while the program that owns the database is running, or let that program open and \
@@ -264,4 +265,9 @@ impl SqliteError {
             Self::Look { .. } | Self::Read { .. } | Self::Write { .. } | Self::Interrupted { .. } => return None,
         })
     }
+}
+
+/// What to do about a database that is damaged on its disk.
+fn damaged() -> String {
+    "keep the file as it is, look at the disk (dmesg, smartctl), and keep the older snapshots".to_owned()
 }
