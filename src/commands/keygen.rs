@@ -20,6 +20,9 @@ pub struct KeygenReport {
 
 /// Makes an identity.
 pub fn run(edge: &Edge<'_>, args: &Keygen) -> Result<Answer, Failure> {
+    if edge.global.json && args.out.is_none() {
+        return Err(Failure::usage("--json and the identity both want standard output: name a file with --out"));
+    }
     let (identity, recipient) = generate(edge.context().now());
     match &args.out {
         Some(file) => {

@@ -114,6 +114,23 @@ fn an_incomplete_backup_is_a_document_that_says_so() {
 }
 
 #[test]
+fn a_document_and_an_identity_do_not_share_one_pipe() {
+    let ended = TestEnv::new().run(&["--json", "keygen"]).exits(2).keeps_quiet_about("AGE-SECRET-KEY");
+    assert!(document(&ended)["error"]["message"].as_str().unwrap().contains("--out"), "{ended}");
+}
+
+#[test]
+fn the_demo_tells_a_program_what_it_showed() {
+    let env = TestEnv::new();
+    let ended = env.run(&["--json", "demo"]).exits(0);
+    let document = document(&ended);
+    assert_eq!(document["report"]["passed"], true, "{ended}");
+    assert!(document["report"]["steps"].as_array().unwrap().len() >= 9, "{ended}");
+    let left: Vec<_> = std::fs::read_dir(env.path("tmp")).unwrap().collect();
+    assert!(left.is_empty(), "the sandbox is wiped: {left:?}");
+}
+
+#[test]
 fn a_document_and_an_artifact_do_not_share_one_pipe() {
     let host = &whole().host;
     let verb = ["--json", "extract", "--artifact", "cln/hsm_secret", "--to", "-", "--identity", host.identity()];
