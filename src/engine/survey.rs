@@ -161,12 +161,12 @@ pub fn survey(
             Err(reason) => found.findings.push(disbelieved(vault, &entry.id, &reason)),
         }
     }
-    if let Some(head) = catalog.head(id)? {
+    if let Some(head) = found.noted(catalog.head(id)) {
         // Its number is not given again: two snapshots of one number would look like one.
         found.sequence = found.sequence.max(head.snapshot.sequence());
         if !committed.contains(&head.snapshot) {
             rows.remove(&head.snapshot);
-            catalog.remove_snapshot(id, &head.snapshot)?;
+            found.noted(catalog.remove_snapshot(id, &head.snapshot));
             found.findings.push(
                 Finding::new(
                     Level::Damage,

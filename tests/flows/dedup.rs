@@ -19,10 +19,10 @@ fn segments_that_did_not_change_lie_in_the_same_objects() {
         let (before, after) = (vault.objects_of(&whole.first, artifact), vault.objects_of(&whole.second, artifact));
         assert_eq!(before, after, "{artifact}");
     }
-    // A dump's first segment holds the moment it was made.
+    // A dump's head, which holds the moment it was made, lies in a segment of its own.
     for artifact in ["btcpay/btcpaydb.dump", "btcpay/nbxplorer.dump"] {
         let (before, after) = (vault.objects_of(&whole.first, artifact), vault.objects_of(&whole.second, artifact));
-        assert_eq!(before[1..], after[1..], "{artifact}");
+        assert!(before.len() > 1 && before[1..] == after[1..], "{artifact}: {before:?} {after:?}");
     }
 }
 

@@ -229,8 +229,8 @@ pub(crate) struct Whole {
 static WHOLE: LazyLock<Whole> = LazyLock::new(|| {
     let host = Host::with_databases();
     janitor::wipes(host.env.path("home").parent().unwrap());
-    // Large against what every dump changes of itself: its first segment holds the moment it was made.
-    host.env.write("medusa/uploads/more.bin", &noise(8 * 1024 * 1024)[3 * 1024 * 1024..], 0o600);
+    // Large against what every snapshot brings anew: notes, manifest, secrets, the heads of dumps.
+    host.env.write("medusa/uploads/more.bin", &noise(8 * 1024 * 1024)[5 * 1024 * 1024..], 0o600);
     host.init();
     let empty = host.vault().bytes();
     let first = host.backup();
