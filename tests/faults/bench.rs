@@ -295,8 +295,8 @@ impl Bench {
     }
 }
 
-/// Calls `each` for a fault at the first put to vault `a`, the second, and so on, each time on a fresh bench, until a run
-/// makes fewer puts. Where segments end differs from bench to bench, so their number is not known beforehand.
+/// Calls `each` for a fault at the first put to vault `a`, the second, and so on, each time on a fresh bench, until a
+/// run makes fewer puts. Where segments end differs from bench to bench, so their number is not known beforehand.
 pub(crate) fn at_every_put(vaults: usize, mut each: impl FnMut(u64, Bench)) {
     for n in 1.. {
         let bench = Bench::new(vaults, 1);

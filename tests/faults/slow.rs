@@ -1,4 +1,5 @@
-//! Vaults that are slow or hang: they hold up nobody, catch up from the others, and are given up when they do not answer.
+//! Vaults that are slow or hang: they hold up nobody, catch up from the others, and are given up when they do not
+//! answer.
 
 use super::bench::{Bench, noise};
 use crate::support::faulty::{Fault, Nth, On};

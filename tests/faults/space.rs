@@ -1,5 +1,5 @@
-//! Folder vaults on disks that are full, read-only or not mounted: the run says so and how to mend it, loses nothing, and
-//! makes no vault where the disk is missing.
+//! Folder vaults on disks that are full, read-only or not mounted: the run says so and how to mend it, loses nothing,
+//! and makes no vault where the disk is missing.
 
 use super::bench::noise;
 use super::host::{Host, files_source};
