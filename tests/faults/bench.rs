@@ -171,6 +171,19 @@ impl Bench {
 
     /// One run, as a fresh process would do it. One that hangs fails the test.
     pub(crate) fn run(&self) -> Ran {
+        // Other tests of this process start programs: between its fork and its exec a child holds every lock that was
+        // open, also that of the run before. A process of its own never meets this.
+        for _ in 0..200 {
+            let ran = self.run_once();
+            if ran.exit != Exit::Locked {
+                return ran;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.run_once()
+    }
+
+    fn run_once(&self) -> Ran {
         let policy = self.policy.clone();
         let vaults: Vec<Vault> = self.stores.iter().map(|store| store.vault.clone()).collect();
         let clock = Clock::Fixed(self.now());
