@@ -1,4 +1,4 @@
-//! A machine that knows nothing: no policy, no state, no catalog. A vault, a signing key and an identity are enough, and
+//! A machine that knows nothing: no policy, no state, no catalog. A vault, a signing key and an identity are enough;
 //! without the key nothing is believed.
 
 use crate::support::env::TestEnv;

@@ -1,5 +1,5 @@
-//! The failures that other tools pass over in silence: a dump that dies while the pipe succeeds, or that says nothing and
-//! calls it success. Each fails the run, and nothing of it is a dump in any manifest.
+//! The failures that other tools pass over in silence: a dump that dies while the pipe succeeds, or that says nothing
+//! and calls it success. Each fails the run, and nothing of it is a dump in any manifest.
 
 use crate::support::env::Ended;
 use crate::support::host::Host;
