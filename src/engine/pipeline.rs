@@ -2,7 +2,7 @@
 //!
 //! One thread reads and cuts, as many as the machine and the memory budget allow seal, and each vault has threads of
 //! its own that put. A segment is sealed once, whatever the number of vaults. A vault whose queue is full while
-//! another takes the segment gets it later, read back from that other one ([`Target::backlog`]); so a slow uplink
+//! another takes the segment gets it later, read back from that other one (the vault's backlog); so a slow uplink
 //! neither pins memory nor holds a database's snapshot open. Nothing here makes a snapshot exist: that is
 //! [`super::commit`]'s work.
 

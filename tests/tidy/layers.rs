@@ -352,12 +352,13 @@ mod tests {
             "the source files must not use the source sqlite",
         );
         accepted("src/sources/cln/wallet.rs", "use super::hsm_secret; use super::super::{Sink, sqlite::Copy};");
-        refused("src/sources/lnd.rs", "use super::files::Files;", "the source lnd must not use the source files");
+        accepted("src/sources/lnd.rs", "use super::files::Files;");
+        refused("src/sources/lnd.rs", "use super::cln::Cln;", "the source lnd must not use the source cln");
         refused("src/sources/files/tar.rs", "use super::super::{Sink, cln};", "must not use the source cln");
         refused(
             "src/sources/lnd.rs",
-            "use crate::sources::{Sink, files::Files};",
-            "the source lnd must not use the source files",
+            "use crate::sources::{Sink, sqlite::Copy};",
+            "the source lnd must not use the source sqlite",
         );
     }
 
