@@ -70,6 +70,22 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_open(&file, path, limit)
 }
 
+/// Opens what must be a regular file, such as one of a node's. A fifo put in its place is refused; opening it for reading
+/// would wait for a writer for ever, and no signal would end that.
+pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(FileError::io("open", path))?;
+    if file.metadata().map_err(FileError::io("look at", path))?.is_file() {
+        return Ok(file);
+    }
+    Err(FileError::io("read", path)(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")))
+}
+
+/// Reads a whole regular file of at most `limit` bytes: see [`open_regular`].
+pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    read_open(&open_regular(path)?, path, limit)
+}
+
 fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
@@ -185,6 +201,24 @@ mod tests {
         write_durably(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_fifo_in_a_files_place_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let error = read_regular(&path, 100).unwrap_err();
+        assert!(matches!(error, FileError::Io { source, .. } if source.to_string() == "it is not a regular file"));
+        fs::write(folder.path().join("file"), b"content").unwrap();
+        assert_eq!(read_regular(&folder.path().join("file"), 100).unwrap(), b"content");
     }
 
     #[test]

@@ -84,6 +84,13 @@ impl Cln<'_> {
         let standing = self.judge_secret(secret.as_ref(), wallet.as_ref().map(|wallet| &wallet.facts), sink)?;
         let emergency = self.live_emergency(secret.as_ref(), &mut wallet, sink)?;
 
+        let standing = match standing {
+            Standing::First(made) if parts::speaks_for(secret.as_ref(), wallet.as_ref(), emergency.as_ref()) => {
+                Standing::First(made)
+            }
+            Standing::First(_) => Standing::Doubtful,
+            other => other,
+        };
         let attestation = self.seal_secret(secret.as_ref(), standing, sink)?;
         if let Some(emergency) = emergency {
             let spec = self.spec("emergency.recover", ArtifactKind::EmergencyRecover, Codec::None)?;
@@ -116,7 +123,7 @@ impl Cln<'_> {
             format: secret.parsed.as_ref().map(HsmSecret::format),
             length: secret.bytes.len() as u64,
             node_id: secret.parsed.as_ref().and_then(HsmSecret::node_id),
-            attested: !matches!(standing, Standing::Unattested),
+            attested: matches!(standing, Standing::Attested | Standing::First(_)),
             live: secret.live.clone(),
         };
         let spec = self.spec(name, ArtifactKind::HsmSecret, Codec::None)?;

@@ -40,7 +40,7 @@ pub(super) fn write(lightning_dir: &Path, files: &[PathBuf], out: &mut dyn Write
     for file in files {
         let path = lightning_dir.join(file);
         let live = live_file(&path).map_err(FileError::io("look at", &path)).map_err(ClnError::File)?;
-        let bytes = Zeroizing::new(fsio::read(&path, NODE_FILE_BYTES_MAX).map_err(ClnError::File)?);
+        let bytes = Zeroizing::new(fsio::read_regular(&path, NODE_FILE_BYTES_MAX).map_err(ClnError::File)?);
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         header.set_size(bytes.len() as u64);

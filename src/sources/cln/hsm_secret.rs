@@ -2,7 +2,7 @@
 //! the one that was attested. Everything derived from it is wiped. Nothing here writes, and no error carries a word of
 //! the mnemonic.
 
-use crate::base::fsio::FileError;
+use crate::base::fsio::{self, FileError};
 use crate::base::ids::{Sha256Hex, SourceName};
 use crate::base::limits::HSM_SECRET_BYTES_MAX;
 use crate::base::secret::Secret;
@@ -10,7 +10,6 @@ use crate::facts::cln::{Attestation, SecretFormat};
 use hkdf::Hkdf;
 use k256::elliptic_curve::sec1::ToSec1Point;
 use sha2::Sha256;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -143,7 +142,7 @@ impl Attestation {
 
 /// Reads a live secret into memory that is wiped, without leaving copies in freed memory. An empty file reads as empty.
 pub(super) fn read(path: &Path) -> Result<Secret, FileError> {
-    let mut file = File::open(path).map_err(FileError::io("open", path))?;
+    let mut file = fsio::open_regular(path)?;
     let mut buffer = Zeroizing::new([0u8; HSM_SECRET_BYTES_MAX + 1]);
     let mut filled = 0;
     while filled < buffer.len() {

@@ -35,6 +35,9 @@ pub(super) enum Standing {
     Attested,
     /// None was attested, and nothing speaks against this one.
     First(Attestation),
+    /// None was attested, and what could confirm this one was not read or does not fit: it is sealed under its name, and
+    /// the next run judges anew.
+    Doubtful,
     /// It is another one, or something speaks against it.
     Unattested,
 }
@@ -53,6 +56,21 @@ pub(super) struct LiveEmergency {
     pub(super) bytes: Vec<u8>,
     /// What they hold.
     pub(super) facts: EmergencyFacts,
+}
+
+/// Whether enough was seen to attest a secret: the wallet, and either the same node id in both or an `emergency.recover`
+/// that does not refuse it. Without that, the first run of a broken host would make a wrong secret the right one.
+pub(super) fn speaks_for(
+    secret: Option<&LiveSecret>,
+    wallet: Option<&LiveWallet>,
+    emergency: Option<&LiveEmergency>,
+) -> bool {
+    let Some(wallet) = wallet else { return false };
+    let Some(secret) = secret.and_then(|secret| secret.parsed.as_ref()) else { return false };
+    let is_same_node = wallet.facts.node.node_id.is_some() && wallet.facts.node.node_id == secret.node_id();
+    let is_refused =
+        secret.emergency_key().is_some() && emergency.is_some_and(|emergency| emergency.facts.contents.is_none());
+    is_same_node || !is_refused
 }
 
 /// Copies a wallet and reads the copy.
@@ -209,7 +227,7 @@ impl Cln<'_> {
         let path = self.network_folder().join("emergency.recover");
         let read = live_file(&path)
             .map_err(FileError::io("look at", &path))
-            .and_then(|live| fsio::read(&path, EMERGENCY_BYTES_MAX).map(|bytes| (live, bytes)));
+            .and_then(|live| fsio::read_regular(&path, EMERGENCY_BYTES_MAX).map(|bytes| (live, bytes)));
         let (live, bytes) = match read {
             Ok((live, bytes)) if !bytes.is_empty() => (live, bytes),
             Ok(_) => return Look::nothing("scb-empty", &subject, format!("{} is empty", path.display())),

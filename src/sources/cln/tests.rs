@@ -279,6 +279,19 @@ fn the_first_run_attests_nothing_that_the_wallet_contradicts() {
 }
 
 #[test]
+fn the_first_run_attests_nothing_without_the_wallet() {
+    let host = Host::at("02-two-channels-open");
+    let other = fixture("hsm_secret/raw32.hsm_secret");
+    host.put("hsm_secret", &other);
+    host.remove("lightningd.sqlite3");
+    let (shelf, report) = host.read(None);
+    assert_eq!(report.attestation, None);
+    assert_eq!(shelf.codes(), ["wallet-missing", "scb-undecryptable"]);
+    assert_eq!(shelf.get("cln/hsm_secret").0, other, "what may be precious is kept");
+    assert!(!shelf.secret("cln/hsm_secret").attested);
+}
+
+#[test]
 fn a_missing_or_invalid_secret_keeps_nothing_else_back() {
     let host = Host::at("02-two-channels-open");
     let attestation = host.read(None).1.attestation.unwrap();
