@@ -284,10 +284,11 @@ fn commit_everywhere(
         let threads: Vec<_> = working
             .iter()
             .map(|&target| {
-                let others: Vec<&Vault> =
-                    working.iter().filter(|other| other.id != target.id).map(|other| other.vault).collect();
+                // One that failed may still give back what it took before; it is asked last.
+                let mut others: Vec<&Target<'_>> = targets.iter().filter(|other| other.id != target.id).collect();
+                others.sort_by_key(|other| other.failure().is_some());
                 let ready = &ready;
-                (target, scope.spawn(move || commit(context, catalog, ready, target, &others)))
+                (target, scope.spawn(move || commit(context, catalog, ready, target, others)))
             })
             .collect();
         threads.into_iter().map(|(target, thread)| (target, thread.join())).collect()

@@ -81,14 +81,14 @@ pub fn commit(
     catalog: &Catalog,
     ready: &Ready<'_>,
     target: &Target<'_>,
-    others: &[&Vault],
+    mut others: Vec<&Target<'_>>,
 ) -> Result<Option<CatalogError>, CommitError> {
     let engine = |error: Error| CommitError::Engine(Box::new(error));
     for (_, object) in target.take_backlog() {
         context.check().map_err(engine)?;
-        fetch(context, catalog, ready.node, target, others, &object)?;
+        fetch(context, catalog, ready.node, target, &mut others, &object)?;
     }
-    ensure_present(context, catalog, ready, target, others)?;
+    ensure_present(context, catalog, ready, target, &mut others)?;
     context.check().map_err(engine)?;
     let snapshot = &ready.manifest.snapshot;
     let small = [
@@ -127,10 +127,19 @@ fn fetch(
     catalog: &Catalog,
     node: &NodeName,
     target: &Target<'_>,
-    others: &[&Vault],
+    others: &mut Vec<&Target<'_>>,
     object: &Sha256Hex,
 ) -> Result<(), CommitError> {
-    let Some(bytes) = others.iter().find_map(|other| read_object(other, node, object).ok()) else {
+    let mut bytes = None;
+    others.retain(|other| {
+        if bytes.is_some() {
+            return true;
+        }
+        bytes = read_object(other.vault, node, object).ok();
+        // One that failed before is not asked again: every question to it could take minutes.
+        bytes.is_some() || other.failure().is_none()
+    });
+    let Some(bytes) = bytes else {
         tracing::warn!(vault = %target.vault.name(), %object, "no other vault gives this object");
         return Ok(());
     };
@@ -148,7 +157,7 @@ fn ensure_present(
     catalog: &Catalog,
     ready: &Ready<'_>,
     target: &Target<'_>,
-    others: &[&Vault],
+    others: &mut Vec<&Target<'_>>,
 ) -> Result<(), CommitError> {
     let mut missing = absent(target.vault, ready.node, ready.manifest)?;
     if missing.is_empty() {

@@ -164,6 +164,8 @@ struct Upload {
     bytes: Vec<u8>,
     /// Queues it still stands in.
     waiting: AtomicUsize,
+    /// Whether some vault has it.
+    is_kept: AtomicBool,
 }
 
 struct Shared<'s> {
@@ -318,7 +320,13 @@ impl Shared<'_> {
         if piece.sharing == Sharing::Shared {
             lock(&self.in_flight).insert(id.clone(), (segment.object.clone(), segment.length));
         }
-        let upload = Upload { id, object: sealed.object, bytes: sealed.bytes, waiting: AtomicUsize::new(0) };
+        let upload = Upload {
+            id,
+            object: sealed.object,
+            bytes: sealed.bytes,
+            waiting: AtomicUsize::new(0),
+            is_kept: AtomicBool::new(false),
+        };
         let delivered = self.deliver(upload, self.active(|_| true))?;
         Ok(delivered.then_some(segment))
     }
@@ -342,7 +350,13 @@ impl Shared<'_> {
         let Some(bytes) = holders.iter().find_map(|&index| self.read_sealed(&self.targets[index], object)) else {
             return Ok(false);
         };
-        let upload = Arc::new(Upload { id: id.clone(), object: object.clone(), bytes, waiting: AtomicUsize::new(1) });
+        let upload = Arc::new(Upload {
+            id: id.clone(),
+            object: object.clone(),
+            bytes,
+            waiting: AtomicUsize::new(1),
+            is_kept: AtomicBool::new(true),
+        });
         // It is safe where it is: nobody waits for a vault that has no room for it now.
         let mut lacking = lacking.to_vec();
         self.offer(&upload, &mut lacking);
@@ -409,8 +423,29 @@ impl Shared<'_> {
 
     /// One hold on an object less; the last one ends its being in flight.
     fn release(&self, upload: &Upload) {
-        if upload.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
-            lock(&self.in_flight).remove(&upload.id);
+        if upload.waiting.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        if !upload.is_kept.load(Ordering::SeqCst) {
+            self.rescue(upload);
+        }
+        lock(&self.in_flight).remove(&upload.id);
+    }
+
+    /// Puts an object that no vault has to those that left it for later: the one that was to give it to them failed.
+    fn rescue(&self, upload: &Upload) {
+        for target in self.targets.iter().filter(|target| target.failure().is_none()) {
+            let mut backlog = lock(&target.backlog);
+            let before = backlog.len();
+            backlog.retain(|(_, object)| object != &upload.object);
+            let is_late = backlog.len() < before;
+            drop(backlog);
+            if is_late
+                && !self.is_stopped()
+                && let Err(error) = self.put_one(target, upload)
+            {
+                self.fail(error);
+            }
         }
     }
 
@@ -432,6 +467,7 @@ impl Shared<'_> {
         let Settings { node, catalog, context, .. } = self.settings;
         match target.put(&ObjectKey::segment(node, &upload.object), &upload.bytes) {
             Ok(()) => {
+                upload.is_kept.store(true, Ordering::SeqCst);
                 self.noted(catalog.record_put(&target.id, &upload.object, context.now()));
             }
             Err(error) => {
@@ -460,7 +496,7 @@ impl Upload {
     fn end() -> Self {
         let nothing = Sha256Hex::of(b"");
         let id = SegmentId::from_bytes([0; 32]);
-        Self { id, object: nothing, bytes: Vec::new(), waiting: AtomicUsize::new(0) }
+        Self { id, object: nothing, bytes: Vec::new(), waiting: AtomicUsize::new(0), is_kept: AtomicBool::new(false) }
     }
 
     fn is_end(&self) -> bool {
