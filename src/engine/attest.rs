@@ -2,7 +2,6 @@
 
 use super::state::HostState;
 use super::{Context, Error};
-use crate::base::lock::Lock;
 use crate::policy::{Policy, SourceKind, SourcePolicy};
 use crate::sources::cln;
 use schemars::JsonSchema;
@@ -40,8 +39,7 @@ pub fn attest(context: &Context<'_>, policy: &Policy, source: Option<&str>) -> R
             chosen.kind.as_str()
         )));
     };
-    let mut state = HostState::load(policy)?;
-    let _lock = Lock::acquire(&state.folder.lock(), "attest", context.clock)?;
+    let (mut state, _lock) = HostState::load_locked(policy, "attest", context.clock)?;
     let failed = |source: cln::ClnError| Error::Source { name: chosen.name.to_string(), source: source.into() };
     let describe = |attestation: &crate::facts::cln::Attestation| AttestedSecret {
         format: attestation.format.as_str().to_owned(),

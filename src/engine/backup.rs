@@ -16,8 +16,7 @@ use super::reading::absent_vault;
 use super::state::HostState;
 use super::survey::{catalog_failed, open_catalog, survey};
 use super::{Context, Error};
-use crate::base::ids::{Sha256Hex, SnapshotId};
-use crate::base::lock::Lock;
+use crate::base::ids::{Sha256Hex, SnapshotId, VaultId};
 use crate::catalog::Catalog;
 use crate::manifest::Attested;
 use crate::policy::{Policy, SourcePolicy, VaultPolicy, Via};
@@ -64,8 +63,7 @@ fn take(
 ) -> Result<BackupReport, Error> {
     let began = std::time::Instant::now();
     let chosen = choose(policy, &request.only)?;
-    let mut state = HostState::load(policy)?;
-    let _lock = Lock::acquire(&state.folder.lock(), "backup", context.clock)?;
+    let (mut state, _lock) = HostState::load_locked(policy, "backup", context.clock)?;
     findings.extend(recipients_differ(policy, &state));
     let catalog = open_catalog(&state.folder.catalog(), &mut findings)?;
     let created = context.now();

@@ -162,8 +162,7 @@ pub struct RotateReport {
 
 /// Begins a new epoch, sealed to the policy's recipients. What was sealed before stays sealed to whom it was.
 pub fn rotate(context: &Context<'_>, policy: &Policy) -> Result<RotateReport, Error> {
-    let mut state = HostState::load(policy)?;
-    let _lock = Lock::acquire(&state.folder.lock(), "rotate", context.clock)?;
+    let (mut state, _lock) = HostState::load_locked(policy, "rotate", context.clock)?;
     let before = state.epoch.id.to_string();
     state.rotate(policy, context.now())?;
     let mut findings = Vec::new();

@@ -5,7 +5,6 @@ use super::reading::{absent_vault, unreachable};
 use super::state::HostState;
 use super::survey::{open_catalog, survey};
 use super::{Context, Error};
-use crate::base::lock::Lock;
 use crate::policy::Policy;
 use crate::report::Finding;
 use crate::vault::Vault;
@@ -32,8 +31,7 @@ pub struct CatalogVault {
 
 /// Forgets what the catalog says of each vault that answers, and learns it again.
 pub fn rebuild(context: &Context<'_>, policy: &Policy) -> Result<CatalogReport, Error> {
-    let state = HostState::load(policy)?;
-    let _lock = Lock::acquire(&state.folder.lock(), "catalog rebuild", context.clock)?;
+    let (state, _lock) = HostState::load_locked(policy, "catalog rebuild", context.clock)?;
     let mut findings = Vec::new();
     let catalog = open_catalog(&state.folder.catalog(), &mut findings)?;
     let trusted = state.trusted(policy)?;

@@ -2,9 +2,11 @@
 //! key, attestations, catalog and lock. No identity is ever in it.
 
 use super::Error;
+use crate::base::clock::Clock;
 use crate::base::fsio::{self, FileError};
 use crate::base::ids::{EpochId, InstanceId, NodeName, SourceName};
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
+use crate::base::lock::Lock;
 use crate::facts::cln::Attestation;
 use crate::policy::Policy;
 use crate::seal::identity::EpochRecipient;
@@ -144,6 +146,16 @@ impl HostState {
             recipients: host.recipients,
             attested,
         })
+    }
+
+    /// Takes the lock of the one writer and then reads the state, so that nobody changes it between the two.
+    pub fn load_locked(policy: &Policy, verb: &str, clock: Clock) -> Result<(Self, Lock), Error> {
+        let folder = StateFolder::of(policy);
+        if !Self::exists(policy) {
+            return Err(Error::NotInitialised { folder: folder.path().to_owned() });
+        }
+        let lock = Lock::acquire(&folder.lock(), verb, clock)?;
+        Ok((Self::load(policy)?, lock))
     }
 
     /// Makes the state of a new host. What an interrupted attempt left is used, nothing is overwritten; `host.json` is
