@@ -83,8 +83,9 @@ impl Answer {
             Self::List(reports) => reports.iter().flat_map(|report| report.findings.clone()).collect(),
             Self::Verify(report) => report.findings.clone(),
             Self::Catalog(report) => report.findings.clone(),
+            Self::Extract(report) => report.findings.clone(),
             // What was found while a snapshot was taken is told, and is no failure of telling it.
-            Self::Show(_) | Self::Keygen(_) | Self::Attest(_) | Self::Extract(_) | Self::Policy(_) => Vec::new(),
+            Self::Show(_) | Self::Keygen(_) | Self::Attest(_) | Self::Policy(_) => Vec::new(),
             Self::Schema(_) | Self::Text(_) | Self::Raw(_) | Self::Demo(_) => Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ use super::{Context, Error};
 use crate::artifact::ArtifactKind;
 use crate::base::fsio::{self, FileError, folder_of};
 use crate::base::ids::ArtifactName;
+use crate::report::Finding;
 use crate::seal::identity::Identities;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct ExtractReport {
     pub length: u64,
     /// The file it was written to; none for a pipe.
     pub file: Option<String>,
+    /// What was found on the way: a vault that did not answer may hold a newer snapshot.
+    pub findings: Vec<Finding>,
 }
 
 /// Files whose presence tells a lightning directory, LND's included.
@@ -91,6 +94,7 @@ pub fn extract(
         toxic: artifact.toxic,
         length: artifact.length,
         file,
+        findings: reader.findings.clone(),
     })
 }
 
