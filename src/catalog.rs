@@ -310,6 +310,17 @@ impl Catalog {
         .transpose()
     }
 
+    /// The newest snapshot that this host committed to any vault.
+    pub fn newest_head(&self) -> Result<Option<Head>, CatalogError> {
+        let vault: Option<String> = self
+            .inner()
+            .connection
+            .query_row("SELECT vault FROM committed ORDER BY sequence DESC LIMIT 1", [], |row| row.get(0))
+            .optional()
+            .map_err(failed("look up the newest head"))?;
+        vault.map_or(Ok(None), |vault| self.head(&names::parse("vault id", &vault)?))
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

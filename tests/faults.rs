@@ -2,6 +2,7 @@
 //! full, and secrets that must stand nowhere. After every fault the same must hold: what is committed opens completely.
 
 mod answers;
+mod attacks;
 mod bench;
 mod host;
 mod memory;

@@ -14,12 +14,12 @@ use super::pipeline::{self, Settings, Target};
 use super::progress::Event;
 use super::reading::absent_vault;
 use super::state::HostState;
-use super::survey::{catalog_failed, open_catalog, survey};
+use super::survey::{Survey, believe, catalog_failed, disbelieved, open_catalog, survey};
 use super::{Context, Error};
 use crate::base::ids::{Sha256Hex, SnapshotId, VaultId};
 use crate::catalog::Catalog;
 use crate::manifest::Attested;
-use crate::policy::{Policy, SourcePolicy, VaultPolicy, Via};
+use crate::policy::{Policy, SourceKind, SourcePolicy, VaultPolicy, Via};
 use crate::report::{Finding, Level};
 use crate::vault::Vault;
 use draft::{Draft, Prepared};
@@ -76,6 +76,7 @@ fn take(
     let (targets, heads) = look_at_vaults(context, policy, &state, &catalog, vaults, &mut findings)?;
     let sequence = heads.iter().map(|head| head.sequence).max().unwrap_or(0) + 1;
     let snapshot = SnapshotId::new(created, sequence);
+    findings.extend(clock_behind(&heads, &snapshot));
 
     let settings = Settings {
         context: *context,
@@ -219,12 +220,17 @@ fn look_at_vaults<'v>(
             Ok(Some((info.id, found)))
         });
         match looked {
+            Ok(Some((id, _))) if targets.iter().any(|target: &Target<'_>| target.id == id) => {
+                findings.push(same_vault(vault.name().as_str()));
+            }
             Ok(Some((id, mut found))) => {
                 // What lies there already does not make this run fail, but somebody must look at it.
                 found.findings.iter_mut().for_each(|finding| finding.level = finding.level.min(Level::Degraded));
                 findings.append(&mut found.findings);
                 findings.extend(found.catalog_failure.as_ref().map(catalog_failed));
-                heads.push(Head { newest: found.head, sequence: found.sequence, attested: found.attested });
+                let head = look_back(policy, state, catalog, vault, &id, found);
+                findings.extend(head.1);
+                heads.push(head.0);
                 targets.push(Target::new(vault, id));
             }
             Ok(None) => {
@@ -244,6 +250,80 @@ fn look_at_vaults<'v>(
         return Err(Error::NoVaultAnswers { reasons: reasons.join("; ") });
     }
     Ok((targets, heads))
+}
+
+/// Holds what lies in a vault against what this host remembers of it. A newest snapshot that this host committed there
+/// and that is gone stays the head: the manifest then tells every later `verify` what is missing.
+fn look_back(
+    policy: &Policy,
+    state: &HostState,
+    catalog: &Catalog,
+    vault: &Vault,
+    id: &VaultId,
+    found: Survey,
+) -> (Head, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let Survey { head: mut newest, mut sequence, mut attested, .. } = found;
+    match (catalog.head(id), catalog.newest_head()) {
+        (Ok(Some(committed)), _) => {
+            sequence = sequence.max(committed.snapshot.sequence());
+            if newest.as_ref().is_none_or(|(held, _)| held < &committed.snapshot) {
+                newest = Some((committed.snapshot, committed.manifest_sha256));
+            }
+        }
+        (Ok(None), Ok(Some(_))) if newest.is_some() => findings.push(stranger(vault.name().as_str(), id)),
+        (Ok(None), Ok(_)) => {}
+        (Err(error), _) | (_, Err(error)) => findings.push(catalog_failed(&error)),
+    }
+    let is_cln = |source: &&SourcePolicy| matches!(source.kind, SourceKind::Cln { .. });
+    let mut cln = policy.sources.iter().filter(is_cln);
+    if attested.is_empty()
+        && cln.any(|source| state.attestation(&source.name).is_none())
+        && let Some((head, _)) = &newest
+        && let Ok(trusted) = state.trusted(policy)
+    {
+        // The catalog knew this snapshot, so it was not read; what it attests counts where this host's state says nothing.
+        match believe(vault, &policy.node, head, &trusted) {
+            Ok(believed) => attested = believed.manifest.attested,
+            Err(reason) => {
+                let mut finding = disbelieved(vault, head, &reason);
+                finding.level = Level::Degraded;
+                findings.push(finding);
+            }
+        }
+    }
+    (Head { newest, sequence, attested }, findings)
+}
+
+/// The finding for two vaults of the policy that are one place, or of which one is a copy of the other.
+fn same_vault(vault: &str) -> Finding {
+    let message =
+        "it is left out: another vault of the policy has the same id, so the two are one place or one is a copy";
+    Finding::new(Level::Degraded, "same-vault", vault, message)
+        .with_hint("give each vault a place of its own, and run `relay-backup init` for the new one")
+}
+
+/// The finding for a vault that holds this node's snapshots under an id that this host never committed to.
+pub(super) fn stranger(vault: &str, id: &VaultId) -> Finding {
+    let message = format!(
+        "it holds snapshots of this node, but this host never committed to a vault of the id {id}: the vault was copied or \
+         rebuilt, or somebody changed its vault.json so that what was removed is not missed"
+    );
+    Finding::new(Level::Degraded, "vault-id-unknown", vault, message)
+        .with_hint("if you did not do this, compare its snapshots with another vault's before you trust it")
+}
+
+/// The finding for a newest snapshot that lies in the future: a clock is or was wrong.
+fn clock_behind(heads: &[Head], snapshot: &SnapshotId) -> Option<Finding> {
+    let newest = heads.iter().filter_map(|head| head.newest.as_ref().map(|(id, _)| id)).max()?;
+    (newest > snapshot).then(|| {
+        let message = format!(
+            "this host's clock says that it is earlier than the newest snapshot, {newest}: until that moment has passed, \
+             that one counts as the latest and not this"
+        );
+        Finding::new(Level::Degraded, "clock-behind", snapshot.as_str(), message)
+            .with_hint("set the clock; if it was ahead before, restore by --snapshot ID and not by `latest`")
+    })
 }
 
 fn behind(vault: &str, reason: &str, hint: Option<String>) -> Finding {

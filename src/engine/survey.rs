@@ -3,7 +3,7 @@
 use super::Error;
 use super::error::chain;
 use crate::base::ids::{NodeName, Sha256Hex, SnapshotId, VaultId};
-use crate::base::limits::{MANIFEST_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
+use crate::base::limits::{MANIFEST_BYTES_MAX, SEQUENCE_MAX, SMALL_OBJECT_BYTES_MAX};
 use crate::catalog::{Catalog, CatalogError, Opened, SnapshotRow};
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::report::{Finding, Level};
@@ -56,6 +56,9 @@ pub enum Disbelief {
     /// The vault did not give it.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// What lies there cannot be a manifest or its signature, or only a part of it comes.
+    #[error("it cannot be read: {}", chain(.0))]
+    Unreadable(VaultError),
     /// There is no signature beside it.
     #[error("it has no signature")]
     NoSignature,
@@ -85,10 +88,19 @@ pub fn believe(
     snapshot: &SnapshotId,
     trusted: &Trusted,
 ) -> Result<Believed, Disbelief> {
-    let bytes = vault.get(&ObjectKey::manifest(node, snapshot), MANIFEST_BYTES_MAX)?;
+    let get = |key: &ObjectKey, limit| {
+        vault.get(key, limit).map_err(|error| match error {
+            // Of this object alone, and not to be mended by asking again: it must not keep others from being looked at.
+            VaultError::NotFound { .. } | VaultError::TooLarge { .. } | VaultError::ShortRead { .. } => {
+                Disbelief::Unreadable(error)
+            }
+            error => Disbelief::Vault(error),
+        })
+    };
+    let bytes = get(&ObjectKey::manifest(node, snapshot), MANIFEST_BYTES_MAX)?;
     let signature = ObjectKey::snapshot(node, snapshot, SnapshotFile::Signature);
-    let signature = match vault.get(&signature, SMALL_OBJECT_BYTES_MAX) {
-        Err(VaultError::NotFound { .. }) => return Err(Disbelief::NoSignature),
+    let signature = match get(&signature, SMALL_OBJECT_BYTES_MAX) {
+        Err(Disbelief::Unreadable(VaultError::NotFound { .. })) => return Err(Disbelief::NoSignature),
         other => other?,
     };
     match trusted.judge(&bytes, &signature) {
@@ -142,7 +154,9 @@ pub fn survey(
     let mut rows: BTreeMap<SnapshotId, SnapshotRow> =
         found.noted(catalog.snapshots(id)).into_iter().map(|row| (row.id.clone(), row)).collect();
     for entry in entries {
-        found.sequence = found.sequence.max(entry.id.sequence());
+        if entry.id.sequence() <= SEQUENCE_MAX {
+            found.sequence = found.sequence.max(entry.id.sequence());
+        }
         if !entry.is_committed() {
             continue;
         }
@@ -198,6 +212,7 @@ pub fn disbelieved(vault: &Vault, snapshot: &SnapshotId, reason: &Disbelief) -> 
     let code = match reason {
         Disbelief::Manifest(ManifestError::Format { .. }) => "manifest-format",
         Disbelief::Untrusted(_) => "signature-untrusted",
+        Disbelief::Unreadable(_) => "manifest-unreadable",
         _ => "manifest-forged",
     };
     let hint = match reason {

@@ -133,6 +133,8 @@ struct Look<'r> {
     /// Snapshots that are committed there but cannot be believed.
     disbelieved: BTreeSet<SnapshotId>,
     chosen: Vec<SnapshotId>,
+    /// Snapshots whose notes are missing or damaged: they cannot be opened from here.
+    unopenable: BTreeSet<SnapshotId>,
     /// Objects that turned out missing or damaged.
     bad: HashSet<Sha256Hex>,
     row: VerifiedVault,
@@ -193,6 +195,7 @@ pub fn verify(
             objects::check(&mut run, look)?;
         }
     }
+    nothing_complete(&mut run, &looks);
     if let (Depth::Meaning, Some(identities)) = (request.depth, request.identities) {
         meaning::check(&mut run, &looks, identities)?;
     }
@@ -227,6 +230,7 @@ fn look<'r>(run: &mut Run<'r>, place: &'r Place) -> Result<Look<'r>, Error> {
         believed: BTreeMap::new(),
         disbelieved: BTreeSet::new(),
         chosen: Vec::new(),
+        unopenable: BTreeSet::new(),
         bad: HashSet::new(),
         row,
     };
@@ -293,6 +297,20 @@ fn choose(run: &Run<'_>, look: &mut Look<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Tells that the newest complete snapshot was asked for and there is none: a verify that looked at nothing proves
+/// nothing.
+fn nothing_complete(run: &mut Run<'_>, looks: &[Look<'_>]) {
+    let is_told = run.findings.iter().any(|finding| finding.level >= Level::Stale);
+    if run.request.which != Which::Latest || is_told || looks.iter().any(|look| !look.chosen.is_empty()) {
+        return;
+    }
+    let message = "no vault holds a complete snapshot, so no content was looked at";
+    run.findings.push(
+        Finding::new(Level::Stale, "no-complete-snapshot", run.reader.node.as_str(), message)
+            .with_hint("see `relay-backup list`; `verify --snapshot all` looks at incomplete ones too"),
+    );
+}
+
 /// On the node itself: what turned out missing or damaged is no longer relied upon, so that the next backup seals it
 /// anew instead of naming the damaged object again.
 fn tell_catalog(run: &Run<'_>, looks: &[Look<'_>]) {
@@ -318,7 +336,7 @@ fn still_restores(run: &Run<'_>, looks: &[Look<'_>]) -> Vec<String> {
     }
     let mut lines = Vec::new();
     for look in looks {
-        for believed in look.chosen() {
+        for believed in look.chosen().filter(|believed| !look.unopenable.contains(&believed.manifest.snapshot)) {
             let manifest = &believed.manifest;
             let is_whole = |artifact: &&crate::manifest::Artifact| {
                 artifact.segments.iter().all(|segment| !look.bad.contains(&segment.object))

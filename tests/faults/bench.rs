@@ -160,6 +160,17 @@ impl Bench {
         self.stores[index] = store;
     }
 
+    /// Makes two vaults of the policy one place.
+    pub(crate) fn make_one(&mut self, index: usize, other: usize) {
+        let name = self.stores[other].vault.name().clone();
+        self.stores[other].vault = Vault::from_operator(name, self.stores[index].operator.clone()).unwrap();
+    }
+
+    /// Moves the clock by so many seconds.
+    pub(crate) fn move_clock(&self, seconds: i64) {
+        self.moment.fetch_add(seconds, Ordering::SeqCst);
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.moment.fetch_add(60, Ordering::SeqCst)).unwrap()
     }

@@ -31,6 +31,7 @@ pub(super) fn check(run: &mut Run<'_>, look: &mut Look<'_>) -> Result<(), Error>
                 Err(Error::Seal(error @ crate::seal::SealError::NoMatch { .. })) => return Err(error.into()),
                 Err(error) => {
                     let message = format!("it cannot be opened: {}", super::super::error::chain(&error));
+                    look.unopenable.insert(id.clone());
                     run.damage(
                         "snapshot-unreadable",
                         subject.clone(),
@@ -76,7 +77,7 @@ fn open_here(run: &Run<'_>, look: &Look<'_>, manifest: &Manifest) -> Result<Open
 }
 
 /// Holds the files beside the manifest against their digests; gives the number of damaged ones.
-fn small_files(run: &mut Run<'_>, look: &Look<'_>, manifest: &Manifest, subject: &str) -> Result<usize, Error> {
+fn small_files(run: &mut Run<'_>, look: &mut Look<'_>, manifest: &Manifest, subject: &str) -> Result<usize, Error> {
     let mut bad = 0;
     let files = [
         (SnapshotFile::EpochKey, &manifest.epoch_key.sha256, SMALL_OBJECT_BYTES_MAX),
@@ -93,6 +94,9 @@ fn small_files(run: &mut Run<'_>, look: &Look<'_>, manifest: &Manifest, subject:
             Err(error) => format!("{} cannot be read: {}", file.name(), super::super::error::chain(&error)),
         };
         bad += 1;
+        if file == SnapshotFile::Notes {
+            look.unopenable.insert(manifest.snapshot.clone());
+        }
         run.damage("file-damaged", subject.to_owned(), problem, "copy it back from another vault");
     }
     Ok(bad)

@@ -7,6 +7,7 @@ use super::super::error::chain;
 use super::super::state::{HostState, StateFolder, as_attestation};
 use super::{Check, Look, Run, Verdict};
 use crate::base::ids::SnapshotId;
+use crate::base::limits::CLOCK_SLACK;
 use crate::catalog::Catalog;
 use crate::policy::{SourceKind, Via};
 use crate::report::{Finding, Level};
@@ -65,8 +66,14 @@ pub(super) fn freshness(run: &mut Run<'_>, look: &mut Look<'_>) {
         return;
     }
     let limit = i64::try_from(policy.objectives.rpo.as_secs()).unwrap_or(i64::MAX);
+    let slack = i64::try_from(CLOCK_SLACK.as_secs()).unwrap_or(i64::MAX);
+    let is_ahead = age.is_some_and(|age| age < -slack);
     let subject = look.name().to_owned();
     let (verdict, message) = match age {
+        Some(age) if age < -slack => (
+            Verdict::Failed,
+            format!("the newest complete snapshot lies {} in the future, so its age tells nothing", hours(-age)),
+        ),
         Some(age) if age <= limit => (Verdict::Passed, format!("{} old", hours(age))),
         Some(age) => (
             Verdict::Failed,
@@ -75,10 +82,15 @@ pub(super) fn freshness(run: &mut Run<'_>, look: &mut Look<'_>) {
         None => (Verdict::Failed, "it holds no complete snapshot".to_owned()),
     };
     if verdict == Verdict::Failed {
-        run.findings.push(
+        let finding = if is_ahead {
+            Finding::new(Level::Stale, "from-the-future", subject.clone(), message.clone()).with_hint(
+                "set the clocks of the node and of this machine; `relay-backup list` tells what was taken when",
+            )
+        } else {
             Finding::new(Level::Stale, "older-than-rpo", subject.clone(), message.clone())
-                .with_hint("run `relay-backup backup` on the node, and see why it did not run"),
-        );
+                .with_hint("run `relay-backup backup` on the node, and see why it did not run")
+        };
+        run.findings.push(finding);
     }
     run.checks.push(Check::new("age against the objective", subject, verdict, message));
 }
@@ -102,6 +114,9 @@ pub(super) fn rolled_back(run: &mut Run<'_>, look: &Look<'_>) -> Result<(), Erro
     let file = StateFolder::of(policy).catalog();
     let (catalog, _) = Catalog::open(&file)?;
     let Some(head) = catalog.head(&look.place.id)? else {
+        if look.place.via == Via::Backup && !look.believed.is_empty() && catalog.newest_head()?.is_some() {
+            run.findings.push(super::super::backup::stranger(look.name(), &look.place.id));
+        }
         let why = "the catalog remembers no snapshot there";
         run.checks.push(Check::new("newest snapshot as committed", look.name(), Verdict::NotApplicable, why));
         return Ok(());
@@ -262,6 +277,9 @@ pub(super) fn objects(run: &mut Run<'_>, look: &mut Look<'_>) -> Result<(), Erro
             let found = look.place.vault.length(&ObjectKey::snapshot(&node, &id, file))?;
             if found != Some(wanted) {
                 problems += 1;
+                if file == SnapshotFile::Notes {
+                    look.unopenable.insert(id.clone());
+                }
                 let message = match found {
                     None => format!("{} is missing", file.name()),
                     Some(length) => format!("{} has {length} bytes and should have {wanted}", file.name()),
