@@ -70,7 +70,8 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_open(&file, path, limit)
 }
 
-/// Opens what must be a regular file, such as one of a node's. A fifo put in its place is refused; opening it for reading
+/// Opens what must be a regular file, such as one of a node's. A fifo put in its place is refused; opening it for
+/// reading
 /// would wait for a writer for ever, and no signal would end that.
 pub fn open_regular(path: &Path) -> Result<File, FileError> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);

@@ -19,8 +19,8 @@ pub const MANIFEST_BYTES_MAX: u64 = 768 * 1024 * 1024;
 pub const NOTES_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Largest small file of a vault (keys, signatures, `vault.json`) that is read, in bytes.
 pub const SMALL_OBJECT_BYTES_MAX: u64 = 1024 * 1024;
-/// Largest sequence number that is taken from a snapshot's name alone: a backup a minute reaches it after 1,900 years. A
-/// larger one was put there to use the numbers up.
+/// Largest sequence number that is taken from a snapshot's name alone: a backup a minute reaches it after 1,900
+/// years. A larger one was put there to use the numbers up.
 pub const SEQUENCE_MAX: u64 = 999_999_999;
 /// How far a snapshot may be ahead of this machine's clock before one of the two clocks counts as wrong.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(300);

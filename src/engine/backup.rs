@@ -282,7 +282,8 @@ fn look_back(
         && let Some((head, _)) = &newest
         && let Ok(trusted) = state.trusted(policy)
     {
-        // The catalog knew this snapshot, so it was not read; what it attests counts where this host's state says nothing.
+        // The catalog knew this snapshot, so it was not read; what it attests counts where this host's state says
+        // nothing.
         match believe(vault, &policy.node, head, &trusted) {
             Ok(believed) => attested = believed.manifest.attested,
             Err(reason) => {

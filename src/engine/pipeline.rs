@@ -6,13 +6,19 @@
 //! neither pins memory nor holds a database's snapshot open. Nothing here makes a snapshot exist: that is
 //! [`super::commit`]'s work.
 
+mod target;
+mod writer;
+
+pub use target::Target;
+pub(super) use target::read_object;
+pub use writer::ArtifactWriter;
+
 use super::Context;
-use super::progress::Event;
-use crate::artifact::{ArtifactSpec, Codec};
+use crate::artifact::ArtifactSpec;
 use crate::base::ids::{NodeName, SegmentId, Sha256Hex, VaultId};
-use crate::base::limits::{PRECIOUS_BYTES_MAX, SEGMENT_BYTES_MAX};
+use crate::base::limits::SEGMENT_BYTES_MAX;
 use crate::catalog::{Catalog, CatalogError};
-use crate::manifest::{Artifact, Segment};
+use crate::manifest::Segment;
 use crate::seal::SealError;
 use crate::seal::codec::Compressor;
 use crate::seal::cut::{Cutter, Knife};
@@ -20,13 +26,12 @@ use crate::seal::identity::EpochRecipient;
 use crate::seal::names::DedupKey;
 use crate::seal::segment::seal;
 use crate::vault::layout::ObjectKey;
-use crate::vault::{Vault, VaultError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use writer::{Sharing, Slot};
 
 /// Threads that put to one vault at a time.
 const PUTTERS_PER_VAULT: usize = 3;
@@ -60,62 +65,6 @@ pub struct Settings<'a> {
     pub memory: u64,
 }
 
-/// One vault of the run.
-pub struct Target<'a> {
-    /// The vault.
-    pub vault: &'a Vault,
-    /// Its id.
-    pub id: VaultId,
-    failed: OnceLock<VaultError>,
-    backlog: Mutex<Vec<(SegmentId, Sha256Hex)>>,
-    objects: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl<'a> Target<'a> {
-    /// A vault that takes part.
-    pub fn new(vault: &'a Vault, id: VaultId) -> Self {
-        Self {
-            vault,
-            id,
-            failed: OnceLock::new(),
-            backlog: Mutex::new(Vec::new()),
-            objects: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-        }
-    }
-
-    /// Why it takes no more part.
-    pub fn failure(&self) -> Option<&VaultError> {
-        self.failed.get()
-    }
-
-    /// Takes it out of the run.
-    pub fn fail(&self, error: VaultError) {
-        tracing::warn!(vault = %self.vault.name(), error = %crate::engine::error::chain(&error), "a vault is left behind");
-        // Only the first failure is kept; later ones follow from it.
-        drop(self.failed.set(error));
-    }
-
-    /// Objects and bytes put so far.
-    pub fn shipped(&self) -> (u64, u64) {
-        (self.objects.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-
-    /// Takes the list of what other vaults of this run took in its stead.
-    pub fn take_backlog(&self) -> Vec<(SegmentId, Sha256Hex)> {
-        std::mem::take(&mut *lock(&self.backlog))
-    }
-
-    /// Puts an object and counts it.
-    pub fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), VaultError> {
-        self.vault.put(key, bytes)?;
-        self.objects.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
 /// Locks; a thread that panicked while it held the lock has already ended the run.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,35 +75,6 @@ struct Piece {
     slot: Slot,
     plaintext: Vec<u8>,
     sharing: Sharing,
-}
-
-/// A segment's place in its artifact. Dropping it settles the place, with a segment or without, so that nobody waits
-/// for one that was lost on the way.
-struct Slot {
-    artifact: Arc<Pending>,
-    index: usize,
-    segment: Option<Segment>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.artifact.place(self.index, self.segment.take());
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    /// Content that is known is not stored again.
-    Shared,
-    /// Stored anew in every snapshot.
-    Precious,
-}
-
-/// An artifact whose segments are being sealed.
-struct Pending {
-    codec: Codec,
-    segments: Mutex<(Vec<Option<Segment>>, usize)>,
-    all_done: Condvar,
 }
 
 /// A sealed segment on its way to vaults.
@@ -227,6 +147,7 @@ pub fn run<R>(
             })
             .collect();
         drop(pieces_out);
+        let mut ending = Ending { shared: &shared, is_orderly: false };
         let pipeline = Pipeline { shared: &shared, pieces, knife: Knife::new(settings.dedup.gear_table()) };
         let result = body(&pipeline);
         drop(pipeline);
@@ -235,12 +156,28 @@ pub fn run<R>(
                 shared.stop();
             }
         }
-        shared.close();
+        ending.is_orderly = true;
+        drop(ending);
         result
     });
     match shared.failure.into_inner() {
         Some(error) => Err(error),
         None => Ok(Ran { result, catalog_failure: shared.catalog_failure.into_inner() }),
+    }
+}
+
+/// Tells the putting threads to end, also when a source panics: they would wait for ever, and the program with them.
+struct Ending<'a, 's> {
+    shared: &'a Shared<'s>,
+    is_orderly: bool,
+}
+
+impl Drop for Ending<'_, '_> {
+    fn drop(&mut self) {
+        if !self.is_orderly {
+            self.shared.stop();
+        }
+        self.shared.close();
     }
 }
 
@@ -481,16 +418,6 @@ impl Shared<'_> {
     }
 }
 
-/// Reads a sealed object and holds it against its name. The error is a sentence.
-pub(super) fn read_object(vault: &Vault, node: &NodeName, object: &Sha256Hex) -> Result<Vec<u8>, String> {
-    let limit = crate::base::limits::OBJECT_BYTES_MAX as u64;
-    let bytes = vault.get(&ObjectKey::segment(node, object), limit).map_err(|error| super::error::chain(&error))?;
-    if &Sha256Hex::of(&bytes) != object {
-        return Err("its content does not have the digest that is its name".into());
-    }
-    Ok(bytes)
-}
-
 impl Upload {
     /// What tells a putting thread to end.
     fn end() -> Self {
@@ -504,116 +431,14 @@ impl Upload {
     }
 }
 
-impl Pending {
-    fn expect_one(&self) -> usize {
-        let mut state = lock(&self.segments);
-        state.0.push(None);
-        state.0.len() - 1
-    }
-
-    fn place(&self, index: usize, segment: Option<Segment>) {
-        let mut state = lock(&self.segments);
-        state.0[index] = segment;
-        state.1 += 1;
-        if state.1 == state.0.len() {
-            self.all_done.notify_all();
-        }
-    }
-
-    /// Waits until all segments are placed; `None` when one could not be.
-    fn wait(&self) -> Option<Vec<Segment>> {
-        let state = lock(&self.segments);
-        let mut state = self
-            .all_done
-            .wait_while(state, |(segments, placed)| *placed < segments.len())
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut state.0).into_iter().collect()
-    }
-}
-
 impl<'s> Pipeline<'s> {
     /// A writer for one artifact.
     pub fn begin(&self, spec: &ArtifactSpec) -> ArtifactWriter<'_, 's> {
-        let pending = Pending { codec: spec.codec, segments: Mutex::new((Vec::new(), 0)), all_done: Condvar::new() };
-        ArtifactWriter {
-            pipeline: self,
-            pending: Arc::new(pending),
-            cutter: Cutter::new(self.knife.clone()),
-            length: 0,
-            spec: spec.clone(),
-        }
+        ArtifactWriter::new(self, Cutter::new(self.knife.clone()), spec.clone())
     }
 
     /// Whether nothing more can be written: an interrupt, or a failure that [`run`] will return.
     pub fn is_stopped(&self) -> bool {
         self.shared.is_stopped()
-    }
-}
-
-/// Takes one artifact's bytes. Dropping it before [`ArtifactWriter::finish`] leaves only orphans.
-pub struct ArtifactWriter<'p, 's> {
-    pipeline: &'p Pipeline<'s>,
-    pending: Arc<Pending>,
-    cutter: Cutter,
-    length: u64,
-    spec: ArtifactSpec,
-}
-
-impl ArtifactWriter<'_, '_> {
-    /// Ends the artifact and waits until all of it is sealed.
-    pub fn finish(mut self) -> io::Result<Artifact> {
-        let mut sharing = Sharing::Shared;
-        if self.length <= PRECIOUS_BYTES_MAX {
-            // One object that nothing else depends on, whatever was marked.
-            sharing = Sharing::Precious;
-            self.cutter.forget_marks();
-        }
-        let (pipeline, pending) = (self.pipeline, self.pending);
-        self.cutter.finish(|segment| pipeline.send(&pending, segment, sharing))?;
-        let segments = pending.wait().ok_or_else(stopped)?;
-        if pipeline.is_stopped() {
-            return Err(stopped());
-        }
-        Ok(Artifact {
-            name: self.spec.name,
-            kind: self.spec.kind,
-            codec: self.spec.codec,
-            toxic: self.spec.toxicity == crate::artifact::Toxicity::Toxic,
-            length: self.length,
-            segments,
-        })
-    }
-}
-
-fn stopped() -> io::Error {
-    // Not of kind `Interrupted`, which writers of the standard library retry.
-    io::Error::other("the run was stopped")
-}
-
-impl Pipeline<'_> {
-    fn send(&self, pending: &Arc<Pending>, segment: &[u8], sharing: Sharing) -> io::Result<()> {
-        if self.is_stopped() {
-            return Err(stopped());
-        }
-        let artifact = Arc::clone(pending);
-        let index = artifact.expect_one();
-        let slot = Slot { artifact, index, segment: None };
-        self.shared.settings.context.tell(Event::Bytes(segment.len() as u64));
-        self.pieces.send(Piece { slot, plaintext: segment.to_vec(), sharing }).map_err(|_| stopped())
-    }
-}
-
-impl Write for ArtifactWriter<'_, '_> {
-    fn write(&mut self, portion: &[u8]) -> io::Result<usize> {
-        let (pipeline, pending) = (self.pipeline, &self.pending);
-        self.cutter.push(portion, |segment| pipeline.send(pending, segment, Sharing::Shared))?;
-        self.length += portion.len() as u64;
-        Ok(portion.len())
-    }
-
-    /// Ends a segment here: see [`Cutter::mark`].
-    fn flush(&mut self) -> io::Result<()> {
-        self.cutter.mark();
-        Ok(())
     }
 }

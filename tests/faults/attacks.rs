@@ -1,5 +1,6 @@
-//! Stores and hosts that work against the program: rolled back, renumbered, renamed, moved in time. What is lost must be
-//! told, not once but until it is mended, and nobody may keep a host from backing up by leaving something in a vault.
+//! Stores and hosts that work against the program: rolled back, renumbered, renamed, moved in time. What is lost
+//! must be told, not once but until it is mended, and nobody may keep a host from backing up by leaving something
+//! in a vault.
 
 use super::bench::{Bench, noise};
 use crate::support::faulty::{Fault, Nth, On};

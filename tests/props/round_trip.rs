@@ -186,3 +186,29 @@ fn what_goes_in_comes_out_and_is_known_the_second_time() {
         })
         .unwrap();
 }
+
+#[test]
+fn a_source_that_panics_ends_the_run_and_hangs_nobody() {
+    let place = Place::new();
+    let interrupt = Interrupt::new();
+    let settings = Settings {
+        context: Context { clock: Clock::System, interrupt: &interrupt, progress: &|_| {} },
+        node: &place.node,
+        dedup: &place.dedup,
+        epoch: &place.epoch,
+        catalog: &place.catalog,
+        memory: 96 * 1024 * 1024,
+    };
+    let targets = [Target::new(&place.vault, place.id.clone())];
+    let name = "any/thing".parse().unwrap();
+    let spec = ArtifactSpec { name, kind: ArtifactKind::Tar, codec: Codec::Zstd, toxicity: Toxicity::Harmless };
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        pipeline::run(&settings, &targets, |pipeline| {
+            let mut writer = pipeline.begin(&spec);
+            writer.write_all(&vec![7; 20 * 1024 * 1024]).unwrap();
+            panic!("a source that has a fault");
+        })
+        .map(drop)
+    }));
+    assert!(ended.is_err(), "the panic goes on to whoever called");
+}

@@ -218,13 +218,19 @@ impl<'c> Stage<'c> {
         if live == restored { Ok(()) } else { Err("the extracted wallet differs from the live one".into()) }
     }
 
-    /// Flips one bit in the largest object of the vault; gives the object's name.
+    /// Flips one bit in the largest object of the newest snapshot; gives the object's name.
     pub(super) fn flip_bit(&mut self) -> Result<Option<String>, String> {
         if self.vault_url.is_some() {
             return Ok(None);
         }
-        let segments = self.path("vault/nodes/demo-btc-01/segments");
-        let (file, _) = files(&segments).into_iter().max_by_key(|(_, length)| *length).ok_or("the vault is empty")?;
+        let node = self.path("vault/nodes/demo-btc-01");
+        let snapshots = std::fs::read_dir(node.join("snapshots")).map_err(|error| chain(&error))?;
+        let newest = snapshots.flatten().map(|entry| entry.path()).max().ok_or("the vault holds no snapshot")?;
+        let manifest = std::fs::read(newest.join("manifest.json")).map_err(|error| chain(&error))?;
+        let manifest = crate::manifest::decode(&manifest).map_err(|error| chain(&error))?;
+        let largest = manifest.segments().max_by_key(|segment| segment.length).ok_or("the snapshot is empty")?;
+        let object = largest.object.as_str();
+        let file = node.join("segments").join(&object[..2]).join(format!("{object}.age"));
         let bytes = std::fs::read(&file).map_err(|error| chain(&error))?;
         let mut changed = bytes.clone();
         let middle = changed.len() / 2;

@@ -35,8 +35,8 @@ pub(super) enum Standing {
     Attested,
     /// None was attested, and nothing speaks against this one.
     First(Attestation),
-    /// None was attested, and what could confirm this one was not read or does not fit: it is sealed under its name, and
-    /// the next run judges anew.
+    /// None was attested, and what could confirm this one was not read or does not fit: it is sealed under its
+    /// name, and the next run judges anew.
     Doubtful,
     /// It is another one, or something speaks against it.
     Unattested,
@@ -58,8 +58,9 @@ pub(super) struct LiveEmergency {
     pub(super) facts: EmergencyFacts,
 }
 
-/// Whether enough was seen to attest a secret: the wallet, and either the same node id in both or an `emergency.recover`
-/// that does not refuse it. Without that, the first run of a broken host would make a wrong secret the right one.
+/// Whether enough was seen to attest a secret: the wallet, and either the same node id in both or an
+/// `emergency.recover` that does not refuse it. Without that, the first run of a broken host would make a wrong
+/// secret the right one.
 pub(super) fn speaks_for(
     secret: Option<&LiveSecret>,
     wallet: Option<&LiveWallet>,
