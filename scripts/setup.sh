@@ -159,6 +159,24 @@ setup_rust() {
     done
 }
 
+# Garage, the S3 store that the tests write to. It is built once, apart from the checkout: a fresh clone uses it again.
+garage_root=${XDG_CACHE_HOME:-$HOME/.cache}/relay-backup-tests
+garage_version=2.5.0
+
+setup_garage() {
+    if has garage; then
+        return 0
+    fi
+    if "$garage_root/bin/garage" --version 2>/dev/null | grep -q "$garage_version"; then
+        return 0
+    fi
+    say "setup: building Garage $garage_version for the tests (some minutes, once)"
+    CARGO_NET_OFFLINE=false cargo install garage --locked --quiet --version "$garage_version" --root "$garage_root" \
+        --target-dir "$garage_root/build" </dev/null ||
+        refuse "setup: Garage could not be built; the reason stands above."
+    rm -rf "$garage_root/build"
+}
+
 # With every crate at hand the network is switched off for cargo: what follows cannot hang on it.
 setup_crates() {
     setup_host=$(rustc -vV | sed -n 's/^host: //p')

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 /// Takes encrypted snapshots, ships them to vaults, proves that they can be read back, and gives them back.
 #[derive(Debug, Parser)]
 #[command(name = "relay-backup", version, propagate_version = true, max_term_width = 110)]
+#[command(disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failed, 2 usage or policy, 3 done but not whole, 10 no vault there, \
     11 locked by another run, 12 no identity fits, 20 damage found, 21 a guard refused, 22 a drill failed, \
     23 older than the objective allows, 130 interrupted. Any other code means failure.")]
@@ -63,6 +64,11 @@ pub enum Verb {
         after_help = "Example: relay-backup init\n\nExit codes: 0 ok, 1 a vault could not be set up, 2 usage or policy, 11 locked."
     )]
     Init(Init),
+    /// Write the printable recovery kit: one HTML page with public keys, addresses and steps.
+    #[command(
+        after_help = "Example: relay-backup kit --out kit.html\n\nExit codes: 0 ok, 1 failed, 2 usage or policy."
+    )]
+    Kit(Kit),
     /// Accept a changed hsm_secret as the right one.
     #[command(
         after_help = "Example: relay-backup attest cln\n\nExit codes: 0 ok, 1 failed, 2 usage or policy, 11 locked."
@@ -106,6 +112,14 @@ pub enum Verb {
         Exit codes: 0 ok, 1 no such snapshot or artifact, 12 no identity fits, 20 damage, 21 refused."
     )]
     Extract(Extract),
+    /// Print a shell's completions.
+    #[command(
+        after_help = "Example: relay-backup completions bash > /usr/share/bash-completion/completions/relay-backup\n\nExit codes: 0 ok."
+    )]
+    Completions(Completions),
+    /// Print the manual page, or write one for every verb into a folder.
+    #[command(after_help = "Example: relay-backup man --out /usr/share/man/man1\n\nExit codes: 0 ok, 1 failed.")]
+    Man(Man),
     /// Check or show the policy.
     #[command(subcommand)]
     Policy(PolicyVerb),
@@ -142,6 +156,30 @@ pub struct Init {
     /// The recipient that belongs to it.
     #[arg(long, value_name = "AGE1", requires = "sealed_epoch")]
     pub epoch_recipient: Option<String>,
+}
+
+/// `kit`.
+#[derive(Debug, Args)]
+pub struct Kit {
+    /// A new file; standard output if left out.
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Which shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// A folder; standard output, and the main page only, if left out.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// `attest`.
@@ -261,6 +299,7 @@ pub struct Extract {
 
 /// `policy`.
 #[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
 pub enum PolicyVerb {
     /// Check the policy and say what is wrong with it.
     #[command(
@@ -277,6 +316,7 @@ pub enum PolicyVerb {
 
 /// `catalog`.
 #[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
 pub enum CatalogVerb {
     /// Rebuild the catalog from the vaults.
     #[command(
@@ -292,6 +332,9 @@ impl Verb {
             Self::Demo(_) => "demo",
             Self::Keygen(_) => "keygen",
             Self::Init(_) => "init",
+            Self::Kit(_) => "kit",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
             Self::Attest(_) => "attest",
             Self::Rotate => "rotate",
             Self::Backup(_) => "backup",

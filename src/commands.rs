@@ -5,8 +5,10 @@ pub mod backup;
 pub mod catalog;
 pub mod demo;
 pub mod extract;
+pub mod generate;
 pub mod init;
 pub mod keygen;
+pub mod kit;
 pub mod list;
 pub mod policy;
 pub mod show;
@@ -114,6 +116,9 @@ pub fn run(edge: &Edge<'_>, verb: &Verb) -> Result<Answer, Failure> {
         Verb::Demo(args) => demo::run(edge, args),
         Verb::Keygen(args) => keygen::run(edge, args),
         Verb::Init(args) => init::run(edge, args),
+        Verb::Kit(args) => kit::run(edge, args),
+        Verb::Completions(args) => Ok(generate::completions(args)),
+        Verb::Man(args) => generate::man(edge, args),
         Verb::Attest(args) => attest::run(edge, args),
         Verb::Rotate => init::rotate(edge),
         Verb::Backup(args) => backup::run(edge, args),

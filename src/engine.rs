@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod progress;
 pub mod reading;
 pub mod rebuild;
+pub mod recovery;
 pub mod state;
 pub mod survey;
 pub mod verify;

@@ -5,7 +5,9 @@ pub mod text;
 
 use crate::base::secret::Secret;
 use crate::cli::Global;
+use crate::commands::generate::ManReport;
 use crate::commands::keygen::KeygenReport;
+use crate::commands::kit::KitReport;
 use crate::commands::policy::PolicyReport;
 use crate::engine::attest::AttestReport;
 use crate::engine::backup::BackupReport;
@@ -29,6 +31,10 @@ pub enum Answer {
     Init(InitReport),
     /// `rotate`.
     Rotate(RotateReport),
+    /// `kit` into a file.
+    Kit(KitReport),
+    /// `man` into a folder.
+    Man(ManReport),
     /// `attest`.
     Attest(AttestReport),
     /// `backup`.
@@ -87,6 +93,7 @@ impl Answer {
             // What was found while a snapshot was taken is told, and is no failure of telling it.
             Self::Show(_) | Self::Keygen(_) | Self::Attest(_) | Self::Policy(_) => Vec::new(),
             Self::Schema(_) | Self::Text(_) | Self::Raw(_) | Self::Demo(_) => Vec::new(),
+            Self::Kit(_) | Self::Man(_) => Vec::new(),
         }
     }
 
@@ -103,6 +110,8 @@ impl Answer {
             Self::Keygen(report) => serde_json::to_value(report),
             Self::Init(report) => serde_json::to_value(report),
             Self::Rotate(report) => serde_json::to_value(report),
+            Self::Kit(report) => serde_json::to_value(report),
+            Self::Man(report) => serde_json::to_value(report),
             Self::Attest(report) => serde_json::to_value(report),
             Self::Backup(report) => serde_json::to_value(report),
             Self::List(reports) => serde_json::to_value(reports),
@@ -128,6 +137,8 @@ pub fn schemas() -> serde_json::Value {
     add("document", schemars::schema_for!(Document<'_>));
     add("keygen", schemars::schema_for!(KeygenReport));
     add("init", schemars::schema_for!(InitReport));
+    add("kit", schemars::schema_for!(KitReport));
+    add("man", schemars::schema_for!(ManReport));
     add("rotate", schemars::schema_for!(RotateReport));
     add("attest", schemars::schema_for!(AttestReport));
     add("backup", schemars::schema_for!(BackupReport));

@@ -10,6 +10,7 @@ mod folder;
 pub mod layout;
 mod objects;
 pub mod probe;
+mod s3;
 
 #[cfg(test)]
 #[path = "../tests/support/faulty.rs"]
@@ -335,10 +336,14 @@ impl Vault {
 }
 
 impl Store {
-    fn open(name: &VaultName, url: &VaultUrl, _credentials_file: Option<&Path>) -> Result<Self, VaultError> {
+    fn open(name: &VaultName, url: &VaultUrl, credentials_file: Option<&Path>) -> Result<Self, VaultError> {
         match url {
             VaultUrl::Fs(folder) => Ok(Self::Folder(FolderStore::new(name.clone(), folder.clone()))),
-            VaultUrl::S3 { .. } => Err(VaultError::NoSuchStore { vault: name.clone(), scheme: "s3" }),
+            VaultUrl::S3 { bucket, prefix, endpoint, region } => {
+                let place = s3::Bucket { bucket, prefix, endpoint: endpoint.as_deref(), region: region.as_deref() };
+                let operator = s3::operator(name, &place, credentials_file)?;
+                Ok(Self::Objects(ObjectStore::new(name.clone(), operator, Patience::default())?))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 mod extract;
 mod identities;
 mod json;
+mod kit;
 mod policy;
 
 use crate::support::env::TestEnv;
@@ -16,7 +17,10 @@ fn the_program_starts_in_an_empty_environment() {
 #[test]
 fn every_verb_explains_itself_with_an_example_and_its_exit_codes() {
     let env = TestEnv::new();
-    let verbs: [&[&str]; 14] = [
+    let verbs: [&[&str]; 17] = [
+        &["kit"],
+        &["completions"],
+        &["man"],
         &["demo"],
         &["keygen"],
         &["init"],

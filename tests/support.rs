@@ -2,6 +2,7 @@
 
 pub(crate) mod env;
 pub(crate) mod faulty;
+pub(crate) mod garage;
 pub(crate) mod host;
 pub(crate) mod janitor;
 pub(crate) mod json;

@@ -247,7 +247,8 @@ fn look_at_vaults<'v>(
     if targets.is_empty() {
         let reasons: Vec<String> =
             findings.iter().map(|finding| format!("{}: {}", finding.subject, finding.message)).collect();
-        return Err(Error::NoVaultAnswers { reasons: reasons.join("; ") });
+        let hint = findings.iter().find_map(|finding| finding.hint.clone());
+        return Err(Error::NoVaultAnswers { reasons: reasons.join("; "), hint });
     }
     Ok((targets, heads))
 }

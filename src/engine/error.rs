@@ -63,6 +63,8 @@ pub enum Error {
     NoVaultAnswers {
         /// Vault by vault.
         reasons: String,
+        /// What to do about the first.
+        hint: Option<String>,
     },
     /// Keys, sealing, opening.
     #[error(transparent)]
@@ -202,6 +204,7 @@ impl Error {
                      does `relay-backup init` belong, which makes a new and empty vault"
                     .into(),
             ),
+            Self::NoVaultAnswers { hint, .. } => hint.clone(),
             Self::NoIdentity { .. } => {
                 Some("give --identity FILE, or set RELAY_BACKUP_IDENTITY_FILE to the file's path".into())
             }

@@ -4,6 +4,7 @@
 use super::error::chain;
 use super::progress::Event;
 use super::reading::offered_keys;
+use super::recovery;
 use super::state::{HostState, SealedEpoch};
 use super::{Context, Error};
 use crate::base::ids::VaultId;
@@ -69,12 +70,14 @@ pub fn init(context: &Context<'_>, policy: &Policy, handed: Option<SealedEpoch>)
         context.tell(Event::Step(format!("setting up vault {}", vault_policy.name)));
         let fresh: VaultId = hex::encode(random::<16>()?).parse()?;
         let done = Vault::open(vault_policy).and_then(|vault| set_up(context, &vault, policy, &state, &fresh));
-        if let Ok((vault, strangers)) = &done {
+        if let Ok(done) = &done {
+            let SetUp { vault, strangers, replaced } = done;
+            findings.extend(replaced.clone());
             let probed = vault.probe.iter().flat_map(|probe| &probe.findings);
             findings.extend(probed.filter(|finding| finding.level >= Level::Degraded).cloned());
             findings.extend(strangers.iter().map(|key| stranger(vault_policy.name.as_str(), policy, key)));
         }
-        vaults.push(done.map(|(vault, _)| vault).unwrap_or_else(|error| {
+        vaults.push(done.map(|done| done.vault).unwrap_or_else(|error| {
             let finding = Finding::new(Level::Failed, "vault-failed", vault_policy.name.as_str(), chain(&error));
             let hint = error.hint();
             let otherwise = "mend it and run `relay-backup init` again; nothing is overwritten";
@@ -107,15 +110,23 @@ fn stranger(vault: &str, policy: &Policy, key: &VerifyingKey) -> Finding {
     ))
 }
 
-/// Finds or makes one vault, which gets the id `fresh` when it is made, and puts the keys there. Gives also the signing
-/// keys of this node in it that nobody knows.
+/// What setting one vault up came to.
+struct SetUp {
+    vault: InitVault,
+    /// Signing keys of this node in it that nobody knows.
+    strangers: Vec<VerifyingKey>,
+    /// Said when its recovery script was another one.
+    replaced: Option<Finding>,
+}
+
+/// Finds or makes one vault, which gets the id `fresh` when it is made, and puts keys and the way back by hand there.
 fn set_up(
     context: &Context<'_>,
     vault: &Vault,
     policy: &Policy,
     state: &HostState,
     fresh: &VaultId,
-) -> Result<(InitVault, Vec<VerifyingKey>), VaultError> {
+) -> Result<SetUp, VaultError> {
     let (info, created) = match vault.identify()? {
         Some(info) => (info, false),
         None => (vault.create(fresh, context.now())?, true),
@@ -124,9 +135,12 @@ fn set_up(
     let mut strangers = offered_keys(vault, &policy.node)?;
     strangers.retain(|key| !known.contains(key));
     ensure_keys(vault, policy, state)?;
+    let replaced = recovery::put(vault)?;
+    vault.settle()?;
     let probe = vault.probe()?;
     let (name, id) = (vault.name().to_string(), info.id.to_string());
-    Ok((InitVault { name, vault: Some(id), created, probe: Some(probe) }, strangers))
+    let vault = InitVault { name, vault: Some(id), created, probe: Some(probe) };
+    Ok(SetUp { vault, strangers, replaced })
 }
 
 /// Puts the epoch's key files and the signing key's public side where they are missing.

@@ -194,7 +194,8 @@ pub fn look(context: &Context<'_>, policy: Option<&Policy>, from: &From) -> Resu
     if places.is_empty() {
         let reasons: Vec<String> =
             findings.iter().map(|finding| format!("{}: {}", finding.subject, finding.message)).collect();
-        return Err(Error::NoVaultAnswers { reasons: reasons.join("; ") });
+        let hint = findings.iter().find_map(|finding| finding.hint.clone());
+        return Err(Error::NoVaultAnswers { reasons: reasons.join("; "), hint });
     }
     Ok(Looked { places, findings, asked: policies.len() })
 }

@@ -64,6 +64,14 @@ pub fn answer(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
             writeln!(out, "Recipient: {}", report.recipient)
         }
         Answer::Init(report) => init(out, report),
+        Answer::Kit(report) => {
+            writeln!(
+                out,
+                "Recovery kit written to {}. Print it, fill in who holds which key, and keep it apart.",
+                report.file
+            )
+        }
+        Answer::Man(report) => writeln!(out, "{} manual pages written.", report.files.len()),
         Answer::Rotate(report) => {
             writeln!(
                 out,

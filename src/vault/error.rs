@@ -1,5 +1,6 @@
 //! Why a vault did not do what it was asked, on which object, and what to do. Holds no credential and no content.
 
+use super::s3::CredentialsError;
 use crate::base::ids::VaultName;
 use jiff::Timestamp;
 use std::error::Error;
@@ -17,13 +18,23 @@ pub enum VaultError {
         #[source]
         source: io::Error,
     },
-    /// The vault's URL names a kind of store that this build does not have.
-    #[error("vault {vault}: this build has no support for {scheme} stores")]
-    NoSuchStore {
+    /// Its credentials cannot be used.
+    #[error("vault {vault}: its credentials cannot be used")]
+    Credentials {
         /// The vault.
         vault: VaultName,
-        /// The URL's scheme.
-        scheme: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<CredentialsError>,
+    },
+    /// The store's client cannot be set up.
+    #[error("vault {vault}: its store cannot be set up")]
+    SetUp {
+        /// The vault.
+        vault: VaultName,
+        /// Why not.
+        #[source]
+        source: Box<opendal::Error>,
     },
     /// The folder of the vault is not there.
     #[error("vault {vault}: there is no vault at {}", folder.display())]
@@ -206,7 +217,15 @@ impl VaultError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::NoSuchStore { .. } => "use a vault with an fs:// URL, or a build with support for this store",
+            Self::Credentials { source, .. } => {
+                return match source.as_ref() {
+                    CredentialsError::File(error) => error.hint(),
+                    CredentialsError::Malformed { .. } => Some(
+                        "write two lines: access_key_id = \"…\" and secret_access_key = \"…\", mode 0600".to_owned(),
+                    ),
+                };
+            }
+            Self::SetUp { .. } => "check the vault's url in the policy: bucket, endpoint, region",
             Self::Missing { folder, .. } => {
                 return Some(format!(
                     "mount the disk that holds {}, or create the vault with: relay-backup init",

@@ -298,11 +298,18 @@ fn a_vault_that_lost_its_vault_json_is_not_made_anew() {
 }
 
 #[test]
-fn this_build_says_that_it_has_no_s3() {
-    let url = VaultUrl::S3 { bucket: "b".to_owned(), prefix: String::new(), endpoint: None, region: None };
-    let error = Vault::open_url(name(), &url, None).unwrap_err();
-    assert_eq!(error.to_string(), "vault test: this build has no support for s3 stores");
-    assert!(error.hint().is_some());
+fn a_bucket_that_does_not_answer_is_an_error_with_its_cause() {
+    let endpoint = Some("http://127.0.0.1:9".to_owned());
+    let url = VaultUrl::S3 { bucket: "b".to_owned(), prefix: String::new(), endpoint, region: None };
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = folder.path().join("credentials");
+    let text = b"access_key_id = \"GK1\"\nsecret_access_key = \"hush\"\n";
+    crate::base::fsio::create_durably(&credentials, text, 0o600).unwrap();
+    let patience = Patience { tries: 2, pause: Duration::from_millis(1), ..Patience::default() };
+    let vault = Vault::open_url(name(), &url, Some(&credentials)).unwrap().with_patience(patience);
+    let error = vault.identify().unwrap_err();
+    assert_eq!(error.trouble(), Trouble::Connection, "{error:?}");
+    assert!(error.hint().is_some() && !format!("{error:?}").contains("hush"));
 }
 
 #[test]

@@ -1,0 +1,126 @@
+//! A vault in an S3 bucket: where it is, and with whose credentials. How it is read and written is the same as for any
+//! other object store.
+
+use super::error::VaultError;
+use crate::base::fsio::{self, FileError};
+use crate::base::ids::VaultName;
+use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
+use opendal::Operator;
+use opendal::services::S3;
+use serde::Deserialize;
+use std::path::Path;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// The region where none is named: S3's own default, which stores that know no regions accept.
+const REGION_DEFAULT: &str = "us-east-1";
+
+/// Where a bucket is.
+pub(super) struct Bucket<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) prefix: &'a str,
+    pub(super) endpoint: Option<&'a str>,
+    pub(super) region: Option<&'a str>,
+}
+
+/// What a credentials file says.
+#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+struct Credentials {
+    access_key_id: String,
+    secret_access_key: String,
+    #[serde(default)]
+    session_token: Option<String>,
+}
+
+/// Why a credentials file cannot be used. Never quotes it.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// It cannot be read, or others can read it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not what it should be.
+    #[error("{file} is not TOML with access_key_id and secret_access_key{}", place(.line))]
+    Malformed {
+        /// The file.
+        file: String,
+        /// Where reading stopped.
+        line: Option<usize>,
+    },
+}
+
+fn place(line: &Option<usize>) -> String {
+    line.map(|line| format!(" (line {line})")).unwrap_or_default()
+}
+
+/// An operator for the bucket. Touches no network. Without a credentials file the AWS variables and files are used.
+pub(super) fn operator(
+    vault: &VaultName,
+    place: &Bucket<'_>,
+    credentials_file: Option<&Path>,
+) -> Result<Operator, VaultError> {
+    // Sets the process's HTTP client up; the first call counts.
+    opendal::install_default();
+    let mut builder = S3::default()
+        .bucket(place.bucket)
+        .root(&format!("/{}", place.prefix))
+        .region(place.region.unwrap_or(REGION_DEFAULT))
+        .disable_ec2_metadata();
+    if let Some(endpoint) = place.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    if let Some(file) = credentials_file {
+        let credentials =
+            read(file).map_err(|source| VaultError::Credentials { vault: vault.clone(), source: Box::new(source) })?;
+        builder = builder
+            .disable_config_load()
+            .access_key_id(&credentials.access_key_id)
+            .secret_access_key(&credentials.secret_access_key);
+        if let Some(token) = &credentials.session_token {
+            builder = builder.session_token(token);
+        }
+    }
+    Operator::new(builder).map_err(|source| VaultError::SetUp { vault: vault.clone(), source: Box::new(source) })
+}
+
+fn read(file: &Path) -> Result<Credentials, CredentialsError> {
+    let content = fsio::read_private(file, SMALL_OBJECT_BYTES_MAX)?;
+    let malformed = |line| CredentialsError::Malformed { file: file.display().to_string(), line };
+    let text = std::str::from_utf8(content.expose()).map_err(|_| malformed(None))?;
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        malformed(line)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const PLACE: Bucket<'_> =
+        Bucket { bucket: "b", prefix: "p/q", endpoint: Some("http://127.0.0.1:1"), region: Some("garage") };
+
+    #[test]
+    fn credentials_are_read_privately_and_never_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("offsite");
+        let vault: VaultName = "offsite".parse().unwrap();
+        let write = |text: &str, mode| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("access_key_id = \"GKhush\"\nsecret_access_key = \"hush\"\n", 0o600);
+        assert!(operator(&vault, &PLACE, Some(&file)).is_ok());
+        write("access_key_id = \"GKhush\"\nsecret_access_key = \"hush\"\n", 0o644);
+        let error = operator(&vault, &PLACE, Some(&file)).unwrap_err();
+        assert!(error.hint().unwrap().contains("chmod 0600"), "{error:?}");
+        for text in
+            ["access_key_id = \"GKhush\"\n", "hush", "access_key_id = \"a\"\nsecret_access_key = \"hush\"\nx = 1\n"]
+        {
+            write(text, 0o600);
+            let error = operator(&vault, &PLACE, Some(&file)).unwrap_err();
+            assert!(!format!("{error:?} {error}").contains("hush"), "{error:?}");
+        }
+        assert!(operator(&vault, &PLACE, Some(&folder.path().join("none"))).is_err());
+    }
+}

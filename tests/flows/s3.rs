@@ -1,0 +1,140 @@
+//! Vaults in a real S3 store: the same story as in a folder, and a store that goes away in the middle.
+
+use crate::support::garage::Garage;
+use crate::support::host::{Host, WALLET};
+use rustix::process::Signal;
+use std::fs;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// One server for the tests that never stop it.
+static GARAGE: LazyLock<Garage> = LazyLock::new(Garage::start);
+
+/// A host whose only vault is in the store, under this prefix.
+fn host_of(mut host: Host, garage: &Garage, prefix: &str) -> Host {
+    let credentials = host.env.path("credentials");
+    garage.credentials(&credentials);
+    host.vaults.clear();
+    host.more = vault_text("offsite", &garage.url(prefix), &credentials);
+    host.write_policy();
+    host
+}
+
+fn vault_text(name: &str, url: &str, credentials: &std::path::Path) -> String {
+    format!("[[vault]]\nname = \"{name}\"\nurl = \"{url}\"\ncredentials_file = \"{}\"\n", credentials.display())
+}
+
+#[test]
+fn the_whole_story_on_s3() {
+    let host = host_of(Host::with_databases(), &GARAGE, "whole");
+    host.run(&["init"]).exits(0).prints("Vault offsite: made").prints("Signing key");
+    host.run(&["backup"]).exits(0).prints("complete").prints("whole");
+    let before = stored("whole");
+    host.run(&["backup"]).exits(0).prints("complete");
+    let after = stored("whole");
+    assert!((after - before) * 10 < before, "the second backup shipped {} of {before} bytes", after - before);
+    host.run(&["list"]).exits(0).prints("complete");
+    host.run(&["verify", "--depth", "sealed", "--snapshot", "all"]).exits(0);
+    host.open(&["verify", "--depth", "meaning"]).exits(0).prints("restored and equal");
+    assert_eq!(host.extract("cln/hsm_secret"), fs::read(host.lightning("hsm_secret")).unwrap());
+    assert!(host.extract(WALLET).starts_with(b"SQLite format 3\0"));
+    host.run(&["catalog", "rebuild"]).exits(0).prints("2 snapshots");
+
+    // From a plain copy, without the program.
+    let copy = host.env.path("copy");
+    GARAGE.copy_to("whole", &copy);
+    let to = host.env.path("by-hand");
+    let arguments = ["--signing-key", &host.signing_key(), "--identity", host.identity(), "--to", to.to_str().unwrap()];
+    host.env.program("sh").arg(copy.join("recover.sh")).args(arguments).ends().exits(0);
+    assert_eq!(fs::read(to.join("cln/hsm_secret")).unwrap(), fs::read(host.lightning("hsm_secret")).unwrap());
+}
+
+fn stored(prefix: &str) -> u64 {
+    let operator = GARAGE.operator(prefix);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let entries = runtime.block_on(async { operator.list_with("").recursive(true).await.unwrap() });
+    entries.iter().map(|entry| entry.metadata().content_length()).sum()
+}
+
+#[test]
+fn a_damaged_object_in_the_store_is_found_and_named() {
+    let host = host_of(Host::of_files(), &GARAGE, "damaged");
+    host.run(&["init"]).exits(0);
+    host.run(&["backup"]).exits(0);
+    let operator = GARAGE.operator("damaged");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let name = runtime.block_on(async {
+        let entries = operator.list_with("nodes/").recursive(true).await.unwrap();
+        let path =
+            entries.iter().map(|entry| entry.path()).find(|path| path.contains("/segments/")).unwrap().to_owned();
+        let mut bytes = operator.read(&path).await.unwrap().to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        operator.write(&path, bytes).await.unwrap();
+        path.rsplit('/').next().unwrap().trim_end_matches(".age").to_owned()
+    });
+    host.run(&["verify"]).exits(0);
+    host.run(&["verify", "--depth", "sealed"]).exits(20).complains(&name).complains("offsite");
+}
+
+#[test]
+fn init_tells_what_the_store_does_and_nothing_depends_on_it() {
+    let host = host_of(Host::of_files(), &GARAGE, "probe");
+    // Garage takes a put that asks to be refused, and replaces the object all the same.
+    host.run(&["init"]).exits(0).prints("relay-backup does not rely on it").prints("can replace what is stored");
+    host.run(&["init"]).exits(0).prints("Vault offsite: found");
+    host.run(&["backup"]).exits(0);
+}
+
+#[test]
+fn wrong_credentials_and_buckets_are_told_with_the_remedy() {
+    let mut host = host_of(Host::of_files(), &GARAGE, "denied");
+    host.run(&["init"]).exits(0);
+    let file = host.env.path("credentials");
+    fs::write(&file, "access_key_id = \"GK31c2f218a2e44f485b94239f\"\nsecret_access_key = \"hush\"\n").unwrap();
+    host.run(&["backup"]).exits(1).complains("offsite").complains("Hint:").keeps_quiet_about("hush");
+    fs::write(&file, "hush").unwrap();
+    host.run(&["backup"]).exits(1).complains("access_key_id").keeps_quiet_about("hush");
+    GARAGE.credentials(&file);
+    host.more = host.more.replace("relay-backups/", "no-such-bucket/");
+    host.write_policy();
+    host.run(&["backup"]).exits(1).complains("offsite");
+}
+
+#[test]
+fn a_store_that_is_gone_leaves_the_folder_whole_and_catches_up() {
+    let garage = Garage::start();
+    let mut host = Host::of_files();
+    let credentials = host.env.path("credentials");
+    garage.credentials(&credentials);
+    host.more = vault_text("offsite", &garage.url("gone"), &credentials);
+    host.write_policy();
+    host.run(&["init"]).exits(0);
+    host.run(&["backup"]).exits(0);
+    garage.stop();
+    host.run(&["backup"]).exits(3).complains("offsite").prints("BEHIND");
+    host.run(&["verify"]).exits(3).complains("offsite");
+    garage.resume();
+    host.run(&["verify"]).exits(3).complains("behind");
+    host.run(&["backup"]).exits(0);
+    host.run(&["verify", "--depth", "sealed", "--snapshot", "all"]).exits(0);
+}
+
+#[test]
+fn a_killed_run_leaves_nothing_half_done_in_the_store() {
+    let host = host_of(Host::with_databases(), &GARAGE, "killed");
+    host.run(&["init"]).exits(0);
+    for round in 0..6u64 {
+        let running = host.command(&["backup"]).start();
+        std::thread::sleep(Duration::from_millis(40 + 90 * round));
+        running.signal(Signal::KILL);
+        running.ends();
+        let listed = host.run(&["list"]);
+        assert!(matches!(listed.code, Some(0)), "{listed}");
+        if !listed.stdout.contains("No snapshots") {
+            host.open(&["verify", "--depth", "opened", "--snapshot", "all"]).exits(0);
+        }
+    }
+    host.run(&["backup"]).exits(0);
+    host.open(&["verify", "--depth", "opened", "--snapshot", "all"]).exits(0);
+}
