@@ -27,9 +27,9 @@ use crate::seal::names::DedupKey;
 use crate::seal::segment::seal;
 use crate::vault::layout::ObjectKey;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use writer::{Sharing, Slot};
 
@@ -93,6 +93,9 @@ struct Shared<'s> {
     targets: &'s [Target<'s>],
     queues: Vec<Sender<Arc<Upload>>>,
     in_flight: Mutex<HashMap<SegmentId, (Sha256Hex, u64)>>,
+    /// Contents that are being looked up or sealed: the same one twice at a time would be sealed twice.
+    claimed: Mutex<HashSet<SegmentId>>,
+    unclaimed: Condvar,
     failure: OnceLock<PipelineError>,
     catalog_failure: OnceLock<CatalogError>,
     stopped: AtomicBool,
@@ -129,6 +132,8 @@ pub fn run<R>(
         targets,
         queues,
         in_flight: Mutex::new(HashMap::new()),
+        claimed: Mutex::new(HashSet::new()),
+        unclaimed: Condvar::new(),
         failure: OnceLock::new(),
         catalog_failure: OnceLock::new(),
         stopped: AtomicBool::new(false),
@@ -178,6 +183,20 @@ impl Drop for Ending<'_, '_> {
             self.shared.stop();
         }
         self.shared.close();
+    }
+}
+
+/// The right to work on a content alone; given back when dropped.
+struct Claim<'a> {
+    claimed: &'a Mutex<HashSet<SegmentId>>,
+    unclaimed: &'a Condvar,
+    id: SegmentId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(self.claimed).remove(&self.id);
+        self.unclaimed.notify_all();
     }
 }
 
@@ -240,6 +259,7 @@ impl Shared<'_> {
         let Settings { dedup, epoch, catalog, .. } = self.settings;
         let codec = piece.slot.artifact.codec;
         let id = dedup.segment_id(codec, &epoch.id, &piece.plaintext);
+        let _claim = (piece.sharing == Sharing::Shared).then(|| self.claim(&id));
         if piece.sharing == Sharing::Shared {
             if let Some((object, length)) = lock(&self.in_flight).get(&id) {
                 return Ok(Some(Segment { id, object: object.clone(), length: *length }));
@@ -266,6 +286,15 @@ impl Shared<'_> {
         };
         let delivered = self.deliver(upload, self.active(|_| true))?;
         Ok(delivered.then_some(segment))
+    }
+
+    /// Waits until nobody else works on this content, and keeps others from it.
+    fn claim(&self, id: &SegmentId) -> Claim<'_> {
+        let claimed = lock(&self.claimed);
+        let mut claimed =
+            self.unclaimed.wait_while(claimed, |claimed| claimed.contains(id)).unwrap_or_else(PoisonError::into_inner);
+        claimed.insert(id.clone());
+        Claim { claimed: &self.claimed, unclaimed: &self.unclaimed, id: id.clone() }
     }
 
     fn active(&self, wanted: impl Fn(&Target<'_>) -> bool) -> Vec<usize> {
