@@ -163,13 +163,19 @@ setup_rust() {
 garage_root=${XDG_CACHE_HOME:-$HOME/.cache}/relay-backup-tests
 garage_version=2.5.0
 
+# It is laid beside what cargo builds, where every user who runs the tests can read it.
 setup_garage() {
+    setup_built=${CARGO_TARGET_DIR:-target}/tools
+    mkdir -p "$setup_built" || refuse "setup: $setup_built cannot be made"
     if has garage; then
+        cp -u "$(command -v garage)" "$setup_built/garage"
         return 0
     fi
-    if "$garage_root/bin/garage" --version 2>/dev/null | grep -q "$garage_version"; then
-        return 0
-    fi
+    "$garage_root/bin/garage" --version 2>/dev/null | grep -q "$garage_version" || build_garage
+    cp -u "$garage_root/bin/garage" "$setup_built/garage"
+}
+
+build_garage() {
     say "setup: building Garage $garage_version for the tests (some minutes, once)"
     CARGO_NET_OFFLINE=false cargo install garage --locked --quiet --version "$garage_version" --root "$garage_root" \
         --target-dir "$garage_root/build" </dev/null ||

@@ -143,12 +143,10 @@ fn free_port() -> u16 {
 
 /// The program: where `run-tests` put it, or on `PATH`.
 fn program() -> PathBuf {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools").join("garage");
     #[expect(clippy::disallowed_methods, reason = "tests run the programs of the machine they run on")]
-    let value = |name| std::env::var_os(name).unwrap_or_default();
-    let (path, home, cache) = (value("PATH"), value("HOME"), value("XDG_CACHE_HOME"));
-    let cache = if cache.is_empty() { Path::new(&home).join(".cache") } else { PathBuf::from(cache) };
-    let cached = cache.join("relay-backup-tests/bin/garage");
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).map(|folder| folder.join("garage"));
-    let found = std::iter::once(cached).chain(folders).find(|candidate| candidate.is_file());
+    let found = std::iter::once(built).chain(folders).find(|candidate| candidate.is_file());
     found.expect("Garage is not installed: run ./run-tests --setup")
 }
