@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// One server for the tests that never stop it.
-static GARAGE: LazyLock<Garage> = LazyLock::new(Garage::start);
+static GARAGE: LazyLock<Garage> = LazyLock::new(Garage::for_all_tests);
 
 /// A host whose only vault is in the store, under this prefix.
 fn host_of(mut host: Host, garage: &Garage, prefix: &str) -> Host {

@@ -1,6 +1,7 @@
 //! A real S3 store for the tests: one Garage server for the whole test binary, on loopback, with a bucket and a key.
 //! `run-tests` installs the program.
 
+use super::janitor;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,14 @@ impl Garage {
         fs::write(folder.path().join("garage.toml"), config).unwrap();
         let garage = Self { folder, port, server: Mutex::new(None) };
         garage.resume();
+        garage
+    }
+
+    /// One that lives as long as the test binary, and is cleared up after it.
+    pub(crate) fn for_all_tests() -> Self {
+        let garage = Self::start();
+        janitor::stops(garage.server.lock().unwrap().as_ref().unwrap().id());
+        janitor::wipes(garage.folder.path());
         garage
     }
 
