@@ -10,5 +10,7 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 chown "$user" "$scratch"
+# Others may pass through, as through any temporary folder: some tests look at what others can reach.
+chmod 0711 "$scratch"
 HOME=$scratch TMPDIR=$scratch USER=$user LOGNAME=$user \
     setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"
