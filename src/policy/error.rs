@@ -59,6 +59,10 @@ impl PolicyError {
     /// What to do about it; where several things are wrong, one line for each.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::File(error) if error.is_not_found() => Some(
+                "name the policy with --policy FILE or RELAY_BACKUP_POLICY; docs/SETUP.md writes a first one"
+                    .to_owned(),
+            ),
             Self::File(error) => error.hint(),
             Self::NotText { .. } => Some("save the file as UTF-8".to_owned()),
             Self::Invalid { problems } => match problems.as_slice() {

@@ -237,7 +237,7 @@ impl VaultError {
                 "put vault.json back from a copy of this vault, or name an empty place in the policy"
             }
             Self::Format { .. } => "use a newer relay-backup; do not change vault.json",
-            Self::Malformed { .. } => "rebuild it from another vault with: relay-backup repair",
+            Self::Malformed { .. } => "copy this file back from another vault or from a copy of this one",
             Self::NotPlain { .. } => "find out who put it there; then move it out of the vault's folder",
             Self::ShortRead { .. } => "run: relay-backup verify --depth sealed; it tells which objects are damaged",
             Self::Folder { vault, .. } | Self::Store { vault, .. } | Self::TimedOut { vault, .. } => {
@@ -253,7 +253,7 @@ impl VaultError {
         let is_folder = matches!(self, Self::Folder { .. });
         Some(match self.trouble() {
             Trouble::Full => format!(
-                "free space where vault {vault} lies, or let relay-backup prune remove old snapshots; then run the same command again"
+                "free space where vault {vault} lies, or give it a larger place; then run the same command again"
             ),
             Trouble::Denied if is_folder => {
                 "let the user that runs relay-backup own the vault's folder and all in it (mode 0700)".to_owned()
