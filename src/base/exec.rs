@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Why a child process did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +150,7 @@ impl Exec {
             }
         }
         let stderr = child.stderr.take().map(keep_tail);
-        Ok(Running { program, child, stdout, stderr, finished: false })
+        Ok(Running { program, child, stdout, stderr, finished: false, was_little: false })
     }
 
     /// Starts it with its standard input as a pipe to write to; its standard output is discarded.
@@ -164,7 +165,10 @@ impl Exec {
             .map_err(|source| ExecError::Start { program: program.clone(), source })?;
         let stdin = child.stdin.take();
         let stderr = child.stderr.take().map(keep_tail);
-        Ok(Feeding { running: Running { program, child, stdout: None, stderr, finished: false }, stdin })
+        Ok(Feeding {
+            running: Running { program, child, stdout: None, stderr, finished: false, was_little: false },
+            stdin,
+        })
     }
 
     /// Runs it to its end without input; a failing exit code is no error here.
@@ -234,6 +238,8 @@ pub struct Running {
     stdout: Option<ChildStdout>,
     stderr: Option<JoinHandle<Vec<u8>>>,
     finished: bool,
+    /// Whether the last read found little in the pipe.
+    was_little: bool,
 }
 
 impl Running {
@@ -256,9 +262,22 @@ impl Running {
     }
 }
 
+/// How long a reader rests that found little in the pipe. Programs write through buffers of 4 KiB; a reader that waits
+/// in the kernel would be woken for each of them, which costs both sides more than the work itself.
+const REST: Duration = Duration::from_millis(1);
+/// What counts as little, in bytes.
+const LITTLE_BYTES: usize = 64 * 1024;
+
 impl Read for Running {
+    /// Reads what has gathered in the pipe; may rest for a moment so that more gathers.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stdout.as_mut().map_or(Ok(0), |pipe| pipe.read(buffer))
+        let Some(pipe) = &mut self.stdout else { return Ok(0) };
+        if self.was_little {
+            std::thread::sleep(REST);
+        }
+        let count = pipe.read(buffer)?;
+        self.was_little = count < LITTLE_BYTES.min(buffer.len());
+        Ok(count)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::archive::{Archive, ArchiveError, Scanner};
 use super::connect::{CONNECT_TIMEOUT, SESSION_OPTIONS, Server, Session};
-use super::survey::{self, Survey};
+use super::survey::{self, Recognised, Survey};
 use super::{Postgres, PostgresError, marks, programs};
 use crate::artifact::{ArtifactKind, ArtifactSpec, Toxicity};
 use crate::base::exec::{Exec, Running};
@@ -87,13 +87,12 @@ pub(super) fn database(
     let row = session.query_one("export a snapshot", "SELECT pg_export_snapshot()", &[])?;
     let snapshot: String = row.get(0);
     let survey = survey::survey(&session)?;
-    let marks = read_marks(&session, &survey, &name, sink)?;
     let toxic = !survey.recognised.channel_tables.is_empty();
     let toxicity = if toxic { Toxicity::Toxic } else { Toxicity::Harmless };
     let spec = ArtifactSpec { name: name.clone(), kind: ArtifactKind::PostgresDump, codec: source.codec, toxicity };
     let encoding = survey.database.encoding.clone();
-    let mut said = String::new();
-    let mut survey = Some((survey, marks));
+    let mut told = Vec::new();
+    let mut survey = Some(survey);
     sink.artifact(spec, &mut |out| {
         let exec = exec(&program, server, source.passfile)
             .args(["--format=custom", "--compress=0", "--no-password"])
@@ -101,19 +100,19 @@ pub(super) fn database(
             .arg(format!("--encoding={encoding}"))
             .arg(format!("--lock-wait-timeout={LOCK_WAIT_MS}"))
             .arg(format!("--dbname={}", server.conninfo()));
-        let (archive, warned) = stream(exec, server.database(), out, &source.interrupt)?;
-        said = warned;
-        let (survey, marks) = match survey.take() {
-            Some(taken) => taken,
-            None => (survey::survey(&session)?, Marks::default()),
-        };
+        let survey = survey.take().map_or_else(|| survey::survey(&session), Ok)?;
+        let (streamed, marks) = beside(
+            || stream(exec, server.database(), out, &source.interrupt),
+            || read_marks(&session, &survey.recognised),
+        );
+        let (archive, said) = streamed?;
+        let (marks, unread) = marks?;
+        told = findings(&name, &said, unread.as_ref());
         check_tables(server.database(), &survey, &archive)?;
         Ok(Facts::PostgresDump(Box::new(facts(&session, server.database(), survey, marks, archive)?)))
     })?;
     session.execute("end the transaction", "COMMIT")?;
-    if !said.is_empty() {
-        sink.finding(Finding::new(Level::Note, "dump-warned", name.as_str(), format!("pg_dump said: {said}")));
-    }
+    told.into_iter().for_each(|finding| sink.finding(finding));
     Ok(())
 }
 
@@ -124,23 +123,37 @@ fn begin(session: &Session, version: &ServerVersion) -> Result<(), PostgresError
     session.execute("begin a transaction", BEGIN)
 }
 
-/// Reads the marks; where that fails, the dump goes on and the failure is told.
-fn read_marks(
-    session: &Session,
-    survey: &Survey,
-    name: &ArtifactName,
-    sink: &mut dyn Sink,
-) -> Result<Marks, PostgresError> {
+/// Reads the marks, on the connection that waits for the dump; where that fails, the dump counts all the same and the
+/// failure is told.
+fn read_marks(session: &Session, recognised: &Recognised) -> Result<(Marks, Option<PostgresError>), PostgresError> {
     session.execute("begin reading the marks", "SAVEPOINT marks")?;
-    match marks::read(session, &survey.recognised) {
-        Ok(marks) => Ok(marks),
+    match marks::read(session, recognised) {
+        Ok(marks) => Ok((marks, None)),
         Err(error) => {
             session.execute("go on without the marks", "ROLLBACK TO SAVEPOINT marks")?;
-            let message = format!("the high-water marks could not be read: {}", super::chain(&error));
-            sink.finding(Finding::new(Level::Degraded, "marks-unread", name.as_str(), message));
-            Ok(Marks::default())
+            Ok((Marks::default(), Some(error)))
         }
     }
+}
+
+/// Runs both at once, the second on a thread of its own.
+fn beside<A, B: Send>(first: impl FnOnce() -> A, second: impl FnOnce() -> B + Send) -> (A, B) {
+    std::thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first();
+        (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// What is to be told of a dump that counts.
+fn findings(name: &ArtifactName, said: &str, unread: Option<&PostgresError>) -> Vec<Finding> {
+    let unread = unread.map(|error| {
+        let message = format!("the high-water marks could not be read: {}", super::chain(error));
+        Finding::new(Level::Degraded, "marks-unread", name.as_str(), message)
+    });
+    let said = (!said.is_empty())
+        .then(|| Finding::new(Level::Note, "dump-warned", name.as_str(), format!("pg_dump said: {said}")));
+    unread.into_iter().chain(said).collect()
 }
 
 fn program(program: &'static str, given: Option<&Path>, version: &ServerVersion) -> Result<PathBuf, PostgresError> {

@@ -93,12 +93,40 @@ impl<'a> Reader<'a> {
 
     /// The newest time in a column, RFC 3339 in UTC.
     fn newest(&self, table: &str, column: &str) -> Result<Option<String>, PostgresError> {
-        let sql = format!(
-            "SELECT to_char(max({})::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM {{{table}}}",
-            quote_name(column)
-        );
+        let sql = format!("SELECT {} FROM {{{table}}}", newest_of(column));
         self.text(&[(table, &[column])], &sql)
     }
+}
+
+fn newest_of(column: &str) -> String {
+    let column = quote_name(column);
+    format!("to_char(max({column})::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+}
+
+#[derive(Default)]
+struct PaymentMarks {
+    all: Option<u64>,
+    unsettled: Option<u64>,
+    newest: Option<String>,
+}
+
+/// Number of payments, of those not settled, and the newest one's time: one pass over a table that may be large.
+fn payments(reader: &Reader<'_>) -> Result<PaymentMarks, PostgresError> {
+    let unsettled = match reader.kind_of("Payments", "Status") {
+        Some(_) => "count(*) FILTER (WHERE \"Status\" IN ('New', 'Processing'))",
+        None => "NULL::int8",
+    };
+    let newest = match reader.kind_of("Payments", "Created") {
+        Some(_) => newest_of("Created"),
+        None => "NULL::text".to_owned(),
+    };
+    let sql = format!("SELECT count(*), {unsettled}, {newest} FROM {{Payments}}");
+    let rows = reader.rows(&[("Payments", &["Id"])], &sql)?.unwrap_or_default();
+    Ok(rows.first().map_or_else(PaymentMarks::default, |row| PaymentMarks {
+        all: Some(count(row, 0)),
+        unsettled: row.get::<_, Option<i64>>(1).map(i64::unsigned_abs),
+        newest: row.get(2),
+    }))
 }
 
 fn count(row: &Row, at: usize) -> u64 {
@@ -120,17 +148,15 @@ fn btcpay(reader: &Reader<'_>) -> Result<BtcpayMarks, PostgresError> {
         list.iter().filter(|entry| wanted(entry)).map(|entry| entry.count).sum()
     };
     let waiting = |entry: &InvoiceCount| waits.contains(&entry.status.to_ascii_lowercase().as_str());
+    let payments = payments(reader)?;
     Ok(BtcpayMarks {
         invoices: by_status.as_ref().map(|list| sum(list, &|_| true)),
         invoices_unsettled: by_status.as_ref().map(|list| sum(list, &waiting)),
         newest_invoice: reader.newest("Invoices", "Created")?,
         invoices_by_status: by_status,
-        payments: reader.count(&[("Payments", &["Id"])], "SELECT count(*) FROM {Payments}")?,
-        newest_payment: reader.newest("Payments", "Created")?,
-        payments_unsettled: reader.count(
-            &[("Payments", &["Status"])],
-            "SELECT count(*) FROM {Payments} WHERE \"Status\" IN ('New', 'Processing')",
-        )?,
+        payments: payments.all,
+        newest_payment: payments.newest,
+        payments_unsettled: payments.unsettled,
         newest_migration: reader.text(
             &[("__EFMigrationsHistory", &["MigrationId"])],
             "SELECT max(\"MigrationId\")::text FROM {__EFMigrationsHistory}",
