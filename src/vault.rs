@@ -5,12 +5,14 @@
 //! survives a power cut, and listings that are whole or an error. Whether a store refuses to overwrite is never
 //! relied upon ([`Vault::probe`] says what it does). All calls block and must not be made from async code.
 
+mod answer;
 mod error;
 mod folder;
 pub mod layout;
 mod objects;
 pub mod probe;
 mod s3;
+mod transport;
 
 #[cfg(test)]
 #[path = "../tests/support/faulty.rs"]
@@ -18,6 +20,7 @@ mod faulty;
 #[cfg(test)]
 mod tests;
 
+pub use answer::StoreError;
 pub use error::{Trouble, VaultError};
 pub use layout::{ObjectKey, Place, Prefix};
 pub use probe::{Answer, Condition, Probe};

@@ -67,8 +67,13 @@ pub const OBJECT_KEY_BYTES_MAX: usize = 512;
 pub const OBJECT_KEY_PARTS_MAX: usize = 8;
 /// Most names that do not belong in a vault which one listing reports.
 pub const STRANGERS_MAX: usize = 100;
+/// Largest page of a store's listing, in bytes: 1,000 keys of the longest kind, several times over.
+pub const LIST_PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often one operation on a store is tried in all before it counts as failed.
 pub const VAULT_TRIES: u32 = 4;
+/// Objects that a vault may fail to give in one snapshot before verify stops asking it: each takes minutes when it
+/// hangs.
+pub const UNREAD_MAX: usize = 8;
 /// Pause after the first failed try; each further one is four times as long.
 pub const VAULT_PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest wait for an answer that carries no object: a look, a page of a listing, a removal.

@@ -1,5 +1,6 @@
 //! Why a vault did not do what it was asked, on which object, and what to do. Holds no credential and no content.
 
+use super::answer::StoreError;
 use super::s3::CredentialsError;
 use crate::base::ids::VaultName;
 use jiff::Timestamp;
@@ -133,7 +134,7 @@ pub enum VaultError {
         source: io::Error,
     },
     /// The store refused, or could not be reached.
-    #[error("vault {vault}: cannot {action} {key} (tried {tries} times)")]
+    #[error("vault {vault}: cannot {action} {key} ({})", tried(*tries))]
     Store {
         /// The vault.
         vault: VaultName,
@@ -145,10 +146,10 @@ pub enum VaultError {
         tries: u32,
         /// Why not.
         #[source]
-        source: Box<opendal::Error>,
+        source: StoreError,
     },
     /// No answer came in time.
-    #[error("vault {vault}: no answer within {} s to: {action} {key} (tried {tries} times)", waited.as_secs())]
+    #[error("vault {vault}: no answer within {} s to: {action} {key} ({})", waited.as_secs(), tried(*tries))]
     TimedOut {
         /// The vault.
         vault: VaultName,
@@ -176,6 +177,14 @@ pub enum Trouble {
     Connection,
     /// The store asks to slow down.
     Busy,
+    /// The store fails by itself.
+    Store,
+    /// The store takes this host's clock, or its own, for wrong.
+    Clock,
+    /// There is no such bucket.
+    Bucket,
+    /// The bucket is in another region, or behind another address.
+    Elsewhere,
     /// Anything else.
     Other,
 }
@@ -185,11 +194,7 @@ impl VaultError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::TimedOut { .. } => true,
-            Self::Store { source, .. } => match self.trouble() {
-                Trouble::Connection | Trouble::Busy => true,
-                Trouble::Full | Trouble::Denied | Trouble::ReadOnly => false,
-                Trouble::Other => source.is_temporary(),
-            },
+            Self::Store { source, .. } => source.is_temporary(),
             Self::ShortRead { .. } => true,
             _ => false,
         }
@@ -200,16 +205,26 @@ impl VaultError {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether the object itself is missing or wrong. Otherwise the vault did not give it, and nothing is known of it.
+    pub fn is_of_object(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::TooLarge { .. }
+            | Self::ShortRead { .. }
+            | Self::Malformed { .. }
+            | Self::NotPlain { .. } => true,
+            // A disk that cannot read a file has damaged it.
+            Self::Folder { source, .. } => source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()),
+            _ => false,
+        }
+    }
+
     /// What kind of trouble it is.
     pub fn trouble(&self) -> Trouble {
         match self {
             Self::Folder { source, .. } => trouble_of(source),
             Self::TimedOut { .. } => Trouble::Connection,
-            Self::Store { source, .. } => match source.kind() {
-                opendal::ErrorKind::PermissionDenied => Trouble::Denied,
-                opendal::ErrorKind::RateLimited => Trouble::Busy,
-                _ => trouble_in_chain(source.as_ref()),
-            },
+            Self::Store { source, .. } => source.trouble(),
             _ => Trouble::Other,
         }
     }
@@ -271,6 +286,19 @@ impl VaultError {
                 format!("check that this host reaches the endpoint of vault {vault}; then run the same command again")
             }
             Trouble::Busy => "the store asks to slow down: set bandwidth for this vault, or try later".to_owned(),
+            Trouble::Store => format!(
+                "the store of vault {vault} fails by itself: see its log or its provider's status; then run the same command again"
+            ),
+            Trouble::Clock => {
+                "set this host's clock (`timedatectl` tells whether it follows a time server), or the store's where that is yours"
+                    .to_owned()
+            }
+            Trouble::Bucket => {
+                format!("make the bucket, or mend its name in the url of vault {vault} in the policy")
+            }
+            Trouble::Elsewhere => format!(
+                "mend endpoint and region in the url of vault {vault} in the policy: the bucket is elsewhere, or another server answers"
+            ),
             Trouble::Other => return None,
         })
     }
@@ -287,18 +315,11 @@ pub(super) enum BadVaultJson {
     Created(#[from] jiff::Error),
 }
 
-fn trouble_in_chain(error: &(dyn Error + 'static)) -> Trouble {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return trouble_of(io);
-        }
-        next = error.source();
-    }
-    Trouble::Other
+fn tried(tries: u32) -> String {
+    if tries == 1 { "tried once".to_owned() } else { format!("tried {tries} times") }
 }
 
-fn trouble_of(error: &io::Error) -> Trouble {
+pub(super) fn trouble_of(error: &io::Error) -> Trouble {
     use io::ErrorKind as Kind;
     match error.kind() {
         Kind::StorageFull | Kind::QuotaExceeded => Trouble::Full,

@@ -3,6 +3,7 @@
 //! had buffered when a write fails), and each try has its own time limit. A listing that breaks off begins anew or
 //! is an error, never a shorter list.
 
+use super::answer::StoreError;
 use super::error::{Trouble, VaultError};
 use super::layout::{ObjectKey, Prefix};
 use super::{Listed, Listing, Look, Patience};
@@ -257,10 +258,8 @@ impl ObjectStore {
         if !error.is_temporary() || tries >= self.patience.tries {
             return false;
         }
-        let pause = self.patience.pause.saturating_mul(4_u32.saturating_pow(tries - 1));
-        let pause = if error.trouble() == Trouble::Busy { pause * 4 } else { pause };
         tracing::warn!(vault = %self.vault, %error, "tries again");
-        std::thread::sleep(pause);
+        std::thread::sleep(pause_after(self.patience, error.trouble(), tries));
         true
     }
 
@@ -269,7 +268,7 @@ impl ObjectStore {
         let key = if key.is_empty() { "/" } else { key }.to_owned();
         match failure {
             Failure::Final(error) => error,
-            Failure::Dal(source) => VaultError::Store { vault, action, key, tries, source: Box::new(source) },
+            Failure::Dal(source) => VaultError::Store { vault, action, key, tries, source: StoreError::new(source) },
             Failure::Late(waited) => VaultError::TimedOut { vault, action, key, tries, waited },
         }
     }
@@ -279,10 +278,35 @@ impl ObjectStore {
     }
 }
 
+/// How long to wait after so many failed tries: each time four times as long, and four times that where the store asks
+/// to slow down.
+fn pause_after(patience: Patience, trouble: Trouble, tries: u32) -> Duration {
+    let steps = if trouble == Trouble::Busy { tries } else { tries.saturating_sub(1) };
+    patience.pause.saturating_mul(4_u32.saturating_pow(steps))
+}
+
 fn look_of(metadata: &Metadata) -> Look {
     Look { length: metadata.content_length(), stored: metadata.last_modified().map(Timestamp::from) }
 }
 
 fn as_folder(prefix: &Prefix) -> &str {
     if prefix.as_str().is_empty() { "/" } else { prefix.as_str() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_longer_for_a_store_that_asks_to_slow_down() {
+        let patience = Patience { pause: Duration::from_millis(250), ..Patience::default() };
+        let pauses =
+            |trouble| (1..4).map(|tries| pause_after(patience, trouble, tries).as_millis()).collect::<Vec<_>>();
+        assert_eq!(pauses(Trouble::Connection), [250, 1000, 4000]);
+        assert_eq!(pauses(Trouble::Store), [250, 1000, 4000]);
+        assert_eq!(pauses(Trouble::Busy), [1000, 4000, 16_000]);
+        // However often somebody may want to try: no overflow.
+        let long = Patience { pause: Duration::MAX, ..patience };
+        assert_eq!(pause_after(long, Trouble::Busy, u32::MAX), Duration::MAX);
+    }
 }

@@ -2,6 +2,7 @@
 //! other object store.
 
 use super::error::VaultError;
+use super::transport;
 use crate::base::fsio::{self, FileError};
 use crate::base::ids::VaultName;
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
@@ -79,7 +80,9 @@ pub(super) fn operator(
             builder = builder.session_token(token);
         }
     }
-    Operator::new(builder).map_err(|source| VaultError::SetUp { vault: vault.clone(), source: Box::new(source) })
+    let operator = Operator::new(builder)
+        .map_err(|source| VaultError::SetUp { vault: vault.clone(), source: Box::new(source) })?;
+    Ok(operator.with_context(transport::checked()))
 }
 
 fn read(file: &Path) -> Result<Credentials, CredentialsError> {
