@@ -6,6 +6,7 @@ pub mod backup;
 pub mod commit;
 pub mod error;
 pub mod extract;
+pub mod given;
 pub mod init;
 pub mod list;
 pub mod opening;

@@ -155,6 +155,16 @@ pub enum Error {
         /// What is wrong, vault by vault.
         reason: String,
     },
+    /// A thing that no vault gave, though none said that it is damaged.
+    #[error("{thing} could not be read, so nothing is known of it: {reason}")]
+    Unread {
+        /// Artifact, segment and object, or a file of a snapshot.
+        thing: String,
+        /// Why not, vault by vault.
+        reason: String,
+        /// What to do about the first.
+        hint: Option<String>,
+    },
     /// A guard refused.
     #[error("refused by the guard {guard}: {reason}")]
     Refused {
@@ -204,7 +214,7 @@ impl Error {
                      does `relay-backup init` belong, which makes a new and empty vault"
                     .into(),
             ),
-            Self::NoVaultAnswers { hint, .. } => hint.clone(),
+            Self::NoVaultAnswers { hint, .. } | Self::Unread { hint, .. } => hint.clone(),
             Self::NoIdentity { .. } => {
                 Some("give --identity FILE, or set RELAY_BACKUP_IDENTITY_FILE to the file's path".into())
             }

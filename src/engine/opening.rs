@@ -2,6 +2,7 @@
 //! order, on bounded memory. A segment that one vault gives damaged is taken from another.
 
 use super::error::chain;
+use super::given::{NotGiven, nobody_gave};
 use super::pipeline::{lock, read_object};
 use super::progress::Event;
 use super::reading::{Opened, Place};
@@ -34,19 +35,20 @@ impl Opener<'_> {
         for place in self.places {
             match self.segment_from(place, artifact, segment) {
                 Ok(plaintext) => return Ok(plaintext),
-                Err(reason) => reasons.push(format!("vault {}: {reason}", place.vault.name())),
+                Err(reason) => reasons.push((place.vault.name().clone(), reason)),
             }
         }
-        Err(Error::Damaged { thing: name_segment(&artifact.name, index, segment), reason: reasons.join("; ") })
+        Err(nobody_gave(name_segment(&artifact.name, index, segment), &reasons))
     }
 
-    /// Opens one segment from one place. The error is a sentence.
-    pub fn segment_from(&self, place: &Place, artifact: &Artifact, segment: &Segment) -> Result<Vec<u8>, String> {
+    /// Opens one segment from one place.
+    pub fn segment_from(&self, place: &Place, artifact: &Artifact, segment: &Segment) -> Result<Vec<u8>, NotGiven> {
         let sealed = read_object(&place.vault, self.node, &segment.object)?;
         let thing = format!("object {}", segment.object);
-        let plaintext = open(artifact.codec, &self.opened.epoch, &sealed, &thing).map_err(|error| chain(&error))?;
+        let plaintext = open(artifact.codec, &self.opened.epoch, &sealed, &thing)
+            .map_err(|error| NotGiven::damaged(chain(&error)))?;
         if self.opened.dedup.segment_id(artifact.codec, &self.opened.epoch.id, &plaintext) != segment.id {
-            return Err("it opens to other content than its id names".into());
+            return Err(NotGiven::damaged("it opens to other content than its id names"));
         }
         Ok(plaintext)
     }

@@ -333,7 +333,7 @@ impl Shared<'_> {
 
     fn read_sealed(&self, holder: &Target<'_>, object: &Sha256Hex) -> Option<Vec<u8>> {
         read_object(holder.vault, self.settings.node, object).inspect_err(|reason| {
-            tracing::warn!(vault = %holder.vault.name(), %object, reason, "an object that should be there cannot be read");
+            tracing::warn!(vault = %holder.vault.name(), %object, %reason, "an object that should be there cannot be read");
         }).ok()
     }
 

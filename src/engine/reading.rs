@@ -2,11 +2,12 @@
 //! neither catalog nor state: a vault, a signing key and an identity are enough.
 
 use super::error::chain;
+use super::given::{NotGiven, nobody_gave};
 use super::progress::Event;
 use super::state::{HostState, pinned};
 use super::survey::{Believed, Disbelief, Entry, believe, disbelieved, entries};
 use super::{Context, Error};
-use crate::base::ids::{NodeName, Sha256Hex, SnapshotId, VaultId};
+use crate::base::ids::{NodeName, Sha256Hex, SnapshotId, VaultId, VaultName};
 use crate::base::limits::{NOTES_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
 use crate::base::secret::Secret;
 use crate::manifest::Manifest;
@@ -129,7 +130,7 @@ impl Reader {
         holders: &[(&'a Place, Entry)],
     ) -> Result<(Believed, Vec<&'a Place>), Error> {
         let mut found: Option<Believed> = None;
-        let (mut places, mut reasons) = (Vec::new(), Vec::new());
+        let (mut places, mut reasons, mut unread) = (Vec::new(), Vec::new(), None);
         for (place, _) in holders {
             match believe(&place.vault, &self.node, id, &self.trusted) {
                 Ok(believed) => {
@@ -143,14 +144,23 @@ impl Reader {
                         source,
                     });
                 }
+                Err(Disbelief::Vault(error)) => {
+                    tracing::warn!(vault = %place.vault.name(), error = %chain(&error), "a manifest could not be read");
+                    unread.get_or_insert(error);
+                }
                 Err(reason) => reasons.push(format!("{}: {reason}", place.vault.name())),
             }
         }
-        found.map(|believed| (believed, places)).ok_or_else(|| Error::Forged {
-            snapshot: id.clone(),
-            place: holders.iter().map(|(place, _)| place.vault.name().as_str()).collect::<Vec<_>>().join(", "),
-            reason: reasons.join("; "),
-        })
+        match (found, unread) {
+            (Some(believed), _) => Ok((believed, places)),
+            // Nobody said that it is wrong: the way to it is.
+            (None, Some(error)) if reasons.is_empty() => Err(error.into()),
+            (None, _) => Err(Error::Forged {
+                snapshot: id.clone(),
+                place: holders.iter().map(|(place, _)| place.vault.name().as_str()).collect::<Vec<_>>().join(", "),
+                reason: reasons.join("; "),
+            }),
+        }
     }
 }
 
@@ -320,7 +330,15 @@ pub fn open_snapshot(
 ) -> Result<Opened, Error> {
     let sealed_notes = read_notes(places, node, manifest)?;
     let mut failure = None;
+    let mut reasons = Vec::new();
     for sealed in epoch_keys(places, node, manifest) {
+        let sealed = match sealed {
+            Ok(sealed) => sealed,
+            Err(reason) => {
+                reasons.push(reason);
+                continue;
+            }
+        };
         let opened = EpochIdentity::open(manifest.epoch.clone(), &sealed, identities).and_then(|epoch| {
             let notes = epoch.decrypt(&sealed_notes, &format!("the notes of {}", manifest.snapshot))?;
             Ok((epoch, Secret::new(notes)))
@@ -337,28 +355,26 @@ pub fn open_snapshot(
             }
         }
     }
-    Err(failure.map_or_else(
-        || Error::Damaged {
-            thing: format!("the key of epoch {}", manifest.epoch),
-            reason: format!("no copy of it can be read in {}", names(places)),
-        },
-        Error::from,
-    ))
+    Err(failure.map_or_else(|| nobody_gave(format!("the key of epoch {}", manifest.epoch), &reasons), Error::from))
 }
 
-/// Every copy of the epoch key that can be read: the snapshot's own first, then the epoch's file, which a holder may
-/// have sealed to further recipients since.
+/// Every copy of the epoch key, or why it was not given: the snapshot's own first, then the epoch's file, which a
+/// holder may have sealed to further recipients since.
 fn epoch_keys<'a>(
     places: &'a [&Place],
     node: &'a NodeName,
     manifest: &'a Manifest,
-) -> impl Iterator<Item = Vec<u8>> + 'a {
+) -> impl Iterator<Item = Result<Vec<u8>, (VaultName, NotGiven)>> + 'a {
     let keys = [
         ObjectKey::snapshot(node, &manifest.snapshot, SnapshotFile::EpochKey),
         ObjectKey::epoch_key(node, &manifest.epoch),
     ];
-    keys.into_iter()
-        .flat_map(move |key| places.iter().filter_map(move |place| place.vault.get(&key, SMALL_OBJECT_BYTES_MAX).ok()))
+    keys.into_iter().flat_map(move |key| {
+        places.iter().map(move |place| {
+            let read = place.vault.get(&key, SMALL_OBJECT_BYTES_MAX);
+            read.map_err(|error| (place.vault.name().clone(), error.into()))
+        })
+    })
 }
 
 fn read_notes(places: &[&Place], node: &NodeName, manifest: &Manifest) -> Result<Vec<u8>, Error> {
@@ -367,13 +383,12 @@ fn read_notes(places: &[&Place], node: &NodeName, manifest: &Manifest) -> Result
     for place in places {
         match place.vault.get(&key, NOTES_BYTES_MAX) {
             Ok(bytes) if Sha256Hex::of(&bytes) == manifest.notes.sha256 => return Ok(bytes),
-            Ok(_) => reasons.push(format!("{}: other content than the manifest names", place.vault.name())),
-            Err(error) => reasons.push(chain(&error)),
+            Ok(_) => {
+                let reason = NotGiven::damaged("other content than the manifest names");
+                reasons.push((place.vault.name().clone(), reason));
+            }
+            Err(error) => reasons.push((place.vault.name().clone(), error.into())),
         }
     }
-    Err(Error::Damaged { thing: format!("the notes of {}", manifest.snapshot), reason: reasons.join("; ") })
-}
-
-fn names(places: &[&Place]) -> String {
-    places.iter().map(|place| place.vault.name().as_str()).collect::<Vec<_>>().join(", ")
+    Err(nobody_gave(format!("the notes of {}", manifest.snapshot), &reasons))
 }

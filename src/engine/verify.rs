@@ -6,7 +6,7 @@ mod objects;
 mod present;
 
 use super::progress::Event;
-use super::reading::{Place, Reader};
+use super::reading::{Place, Reader, unreachable};
 use super::state::{HostState, StateFolder};
 use super::survey::{Believed, Disbelief, believe};
 use super::{Context, Error};
@@ -15,6 +15,7 @@ use crate::catalog::Catalog;
 use crate::policy::Policy;
 use crate::report::{Finding, Level};
 use crate::seal::identity::Identities;
+use crate::vault::VaultError;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -137,6 +138,8 @@ struct Look<'r> {
     unopenable: BTreeSet<SnapshotId>,
     /// Objects that turned out missing or damaged.
     bad: HashSet<Sha256Hex>,
+    /// Objects that the vault did not give, so that nothing is known of them.
+    unread: HashSet<Sha256Hex>,
     row: VerifiedVault,
 }
 
@@ -168,6 +171,25 @@ impl Run<'_> {
     fn damage(&mut self, code: &str, subject: String, message: impl Into<String>, hint: &str) {
         self.findings.push(Finding::new(Level::Damage, code, subject, message).with_hint(hint));
     }
+
+    /// Tells what could not be read: a check that should have run and could not.
+    fn unread(&mut self, code: &str, subject: String, message: impl Into<String>, hint: Option<String>) {
+        let finding = Finding::new(Level::Failed, code, subject, message);
+        self.findings.push(match hint {
+            Some(hint) => finding.with_hint(hint),
+            None => finding,
+        });
+    }
+
+    /// A vault that ceased to answer: told like one that never did, so that the others are still looked at. An error
+    /// where there is no other.
+    fn ceased(&mut self, place: &Place, error: VaultError) -> Result<(), Error> {
+        if self.reader.places.len() == 1 {
+            return Err(error.into());
+        }
+        self.findings.push(unreachable(place.vault.name().as_str(), &error));
+        Ok(())
+    }
 }
 
 /// Looks at the reader's vaults. `policy` adds what only a policy can say: objectives, pinned recipients, and on the
@@ -184,17 +206,29 @@ pub fn verify(
     let mut run = Run { context, policy, reader, request, findings: reader.findings.clone(), checks: Vec::new() };
     let mut looks = Vec::new();
     for place in &reader.places {
-        looks.push(look(&mut run, place)?);
-    }
-    present::compare(&mut run, &looks);
-    present::live_secret(&mut run, &looks);
-    for look in &mut looks {
-        choose(&run, look)?;
-        present::objects(&mut run, look)?;
-        if request.depth >= Depth::Sealed {
-            objects::check(&mut run, look)?;
+        match look(&mut run, place) {
+            Ok(look) => looks.push(look),
+            Err(Error::Vault(error)) => run.ceased(place, error)?,
+            Err(error) => return Err(error),
         }
     }
+    nobody_answers(&run, &looks)?;
+    is_somewhere(&run, &looks)?;
+    present::compare(&mut run, &looks);
+    present::live_secret(&mut run, &looks);
+    let mut gone = HashSet::new();
+    for look in &mut looks {
+        match contents(&mut run, look) {
+            Ok(()) => {}
+            Err(Error::Vault(error)) => {
+                run.ceased(look.place, error)?;
+                gone.insert(look.place.vault.name().clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    looks.retain(|look| !gone.contains(look.place.vault.name()));
+    nobody_answers(&run, &looks)?;
     nothing_complete(&mut run, &looks);
     if let (Depth::Meaning, Some(identities)) = (request.depth, request.identities) {
         meaning::check(&mut run, &looks, identities)?;
@@ -232,6 +266,7 @@ fn look<'r>(run: &mut Run<'r>, place: &'r Place) -> Result<Look<'r>, Error> {
         chosen: Vec::new(),
         unopenable: BTreeSet::new(),
         bad: HashSet::new(),
+        unread: HashSet::new(),
         row,
     };
     for entry in super::survey::entries(&place.vault, &run.reader.node)? {
@@ -275,26 +310,48 @@ fn look<'r>(run: &mut Run<'r>, place: &'r Place) -> Result<Look<'r>, Error> {
     Ok(look)
 }
 
-fn choose(run: &Run<'_>, look: &mut Look<'_>) -> Result<(), Error> {
+/// An error when no vault is left: what was not looked at proves nothing, and is not the same as an empty vault.
+fn nobody_answers(run: &Run<'_>, looks: &[Look<'_>]) -> Result<(), Error> {
+    if !looks.is_empty() {
+        return Ok(());
+    }
+    let unreachable: Vec<&Finding> =
+        run.findings.iter().filter(|finding| finding.code == "vault-unreachable").collect();
+    let reasons: Vec<String> =
+        unreachable.iter().map(|finding| format!("{}: {}", finding.subject, finding.message)).collect();
+    let hint = unreachable.iter().find_map(|finding| finding.hint.clone());
+    Err(Error::NoVaultAnswers { reasons: reasons.join("; "), hint })
+}
+
+/// Looks at the contents of the chosen snapshots of one vault.
+fn contents(run: &mut Run<'_>, look: &mut Look<'_>) -> Result<(), Error> {
+    choose(run, look);
+    present::objects(run, look)?;
+    if run.request.depth >= Depth::Sealed {
+        objects::check(run, look)?;
+    }
+    Ok(())
+}
+
+/// An error when the one snapshot that was asked for is committed nowhere.
+fn is_somewhere(run: &Run<'_>, looks: &[Look<'_>]) -> Result<(), Error> {
+    let Which::One(id) = &run.request.which else { return Ok(()) };
+    if looks.iter().any(|look| look.believed.contains_key(id) || look.disbelieved.contains(id)) {
+        return Ok(());
+    }
+    let place = looks.iter().map(Look::name).collect::<Vec<_>>().join(", ");
+    Err(Error::NoSnapshot { wanted: id.to_string(), node: run.reader.node.clone(), place })
+}
+
+fn choose(run: &Run<'_>, look: &mut Look<'_>) {
     look.chosen = match &run.request.which {
         Which::All => look.believed.keys().cloned().collect(),
         Which::Latest => {
             look.newest_complete().map(|believed| believed.manifest.snapshot.clone()).into_iter().collect()
         }
-        Which::One(id) => {
-            let anywhere = run.reader.snapshots()?.contains_key(id);
-            if !anywhere {
-                return Err(Error::NoSnapshot {
-                    wanted: id.to_string(),
-                    node: run.reader.node.clone(),
-                    place: run.reader.place_names(),
-                });
-            }
-            look.believed.contains_key(id).then(|| id.clone()).into_iter().collect()
-        }
+        Which::One(id) => look.believed.contains_key(id).then(|| id.clone()).into_iter().collect(),
     };
     look.row.checked = look.chosen.iter().map(SnapshotId::to_string).collect();
-    Ok(())
 }
 
 /// Tells that the newest complete snapshot was asked for and there is none: a verify that looked at nothing proves
@@ -339,7 +396,8 @@ fn still_restores(run: &Run<'_>, looks: &[Look<'_>]) -> Vec<String> {
         for believed in look.chosen().filter(|believed| !look.unopenable.contains(&believed.manifest.snapshot)) {
             let manifest = &believed.manifest;
             let is_whole = |artifact: &&crate::manifest::Artifact| {
-                artifact.segments.iter().all(|segment| !look.bad.contains(&segment.object))
+                let is_good = |object| !look.bad.contains(object) && !look.unread.contains(object);
+                artifact.segments.iter().all(|segment| is_good(&segment.object))
             };
             let whole: Vec<&str> =
                 manifest.artifacts.iter().filter(is_whole).map(|artifact| artifact.name.as_str()).collect();

@@ -3,6 +3,7 @@
 use super::lock;
 use crate::base::ids::{NodeName, SegmentId, Sha256Hex, VaultId};
 use crate::base::limits::OBJECT_BYTES_MAX;
+use crate::engine::given::NotGiven;
 use crate::vault::layout::ObjectKey;
 use crate::vault::{Vault, VaultError};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,13 +65,11 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Reads a sealed object and holds it against its name. The error is a sentence.
-pub(in crate::engine) fn read_object(vault: &Vault, node: &NodeName, object: &Sha256Hex) -> Result<Vec<u8>, String> {
-    let limit = OBJECT_BYTES_MAX as u64;
-    let bytes =
-        vault.get(&ObjectKey::segment(node, object), limit).map_err(|error| crate::engine::error::chain(&error))?;
+/// Reads a sealed object and holds it against its name.
+pub(in crate::engine) fn read_object(vault: &Vault, node: &NodeName, object: &Sha256Hex) -> Result<Vec<u8>, NotGiven> {
+    let bytes = vault.get(&ObjectKey::segment(node, object), OBJECT_BYTES_MAX as u64)?;
     if &Sha256Hex::of(&bytes) != object {
-        return Err("its content does not have the digest that is its name".into());
+        return Err(NotGiven::damaged("its content does not have the digest that is its name"));
     }
     Ok(bytes)
 }

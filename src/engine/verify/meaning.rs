@@ -46,6 +46,10 @@ pub(super) fn check(run: &mut Run<'_>, looks: &[Look<'_>], identities: &Identiti
             let opened = match open_snapshot(&places, &run.reader.node, manifest, identities) {
                 Ok(opened) => opened,
                 Err(Error::Seal(error @ crate::seal::SealError::NoMatch { .. })) => return Err(error.into()),
+                Err(error @ Error::Unread { .. }) => {
+                    run.unread("snapshot-unread", manifest.snapshot.to_string(), chain(&error), error.hint());
+                    continue;
+                }
                 Err(error) => {
                     run.damage(
                         "snapshot-unreadable",
