@@ -5,6 +5,8 @@ mod answers;
 mod attacks;
 mod bench;
 mod host;
+mod kills;
+mod listings;
 mod memory;
 mod puts;
 mod secrets;
@@ -12,6 +14,7 @@ mod signals;
 mod slow;
 mod space;
 mod steps;
+mod store;
 mod vaults;
 
 pub(crate) use bench::noise;

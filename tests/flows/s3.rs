@@ -1,14 +1,10 @@
 //! Vaults in a real S3 store: the same story as in a folder, and a store that goes away in the middle.
 
-use crate::support::garage::Garage;
+use crate::support::garage::{GARAGE, Garage};
 use crate::support::host::{Host, WALLET};
 use rustix::process::Signal;
 use std::fs;
-use std::sync::LazyLock;
 use std::time::Duration;
-
-/// One server for the tests that never stop it.
-static GARAGE: LazyLock<Garage> = LazyLock::new(Garage::for_all_tests);
 
 /// A host whose only vault is in the store, under this prefix.
 fn host_of(mut host: Host, garage: &Garage, prefix: &str) -> Host {
@@ -92,13 +88,18 @@ fn wrong_credentials_and_buckets_are_told_with_the_remedy() {
     host.run(&["init"]).exits(0);
     let file = host.env.path("credentials");
     fs::write(&file, "access_key_id = \"GK31c2f218a2e44f485b94239f\"\nsecret_access_key = \"hush\"\n").unwrap();
-    host.run(&["backup"]).exits(1).complains("offsite").complains("Hint:").keeps_quiet_about("hush");
+    let denied = host.run(&["backup"]).exits(1).complains("offsite").keeps_quiet_about("hush");
+    let denied = denied.complains("the store answered 403").complains("check the credentials of vault offsite");
+    assert!(!denied.stderr.contains("Parts {"), "a person reads this\n{denied}");
     fs::write(&file, "hush").unwrap();
     host.run(&["backup"]).exits(1).complains("access_key_id").keeps_quiet_about("hush");
     GARAGE.credentials(&file);
     host.more = host.more.replace("relay-backups/", "no-such-bucket/");
     host.write_policy();
-    host.run(&["backup"]).exits(1).complains("offsite");
+    host.run(&["backup"]).exits(1).complains("NoSuchBucket").complains("make the bucket, or mend its name");
+    host.more = host.more.replace("no-such-bucket/", "relay-backups/").replace("region=garage", "region=elsewhere");
+    host.write_policy();
+    host.run(&["backup"]).exits(1).complains("mend endpoint and region in the url of vault offsite");
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //! `run-tests` installs the program.
 
 use super::janitor;
+use super::proxy::Proxy;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 /// The bucket that is there.
@@ -15,6 +16,9 @@ const ACCESS_KEY: &str = "GK31c2f218a2e44f485b94239e";
 const SECRET_KEY: &str = "b892c0665f0ada8a4755dae98baa3b133590e11dae3bcc1f9d769d67f16c3835";
 /// How long the server may take until it answers; it exists to end a hang.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One server for all tests that never stop it.
+pub(crate) static GARAGE: LazyLock<Garage> = LazyLock::new(Garage::for_all_tests);
 
 /// A server with its data, which outlives a stop; wiped when dropped.
 pub(crate) struct Garage {
@@ -42,7 +46,7 @@ impl Garage {
     }
 
     /// One that lives as long as the test binary, and is cleared up after it.
-    pub(crate) fn for_all_tests() -> Self {
+    fn for_all_tests() -> Self {
         let garage = Self::start();
         janitor::stops(garage.server.lock().unwrap().as_ref().unwrap().id());
         janitor::wipes(garage.folder.path());
@@ -84,7 +88,17 @@ impl Garage {
 
     /// The URL of a vault under this prefix.
     pub(crate) fn url(&self, prefix: &str) -> String {
-        format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{}&region=garage", self.port)
+        url_at(self.port, prefix)
+    }
+
+    /// The same through a proxy.
+    pub(crate) fn url_through(&self, proxy: &Proxy, prefix: &str) -> String {
+        url_at(proxy.port(), prefix)
+    }
+
+    /// A proxy before this server.
+    pub(crate) fn proxy(&self) -> Proxy {
+        Proxy::before(self.port)
     }
 
     /// Writes a credentials file, mode 0600.
@@ -144,6 +158,10 @@ impl Drop for Garage {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn url_at(port: u16, prefix: &str) -> String {
+    format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{port}&region=garage")
 }
 
 fn free_port() -> u16 {
