@@ -42,13 +42,15 @@ pub const MEMORY_BYTES_DEFAULT: u64 = 96 * 1024 * 1024;
 pub const LOCK_BUDGET_DEFAULT: Duration = Duration::from_millis(250);
 /// Longest single hold where a busy writer keeps restarting the copy; lightningd dies at 60 s.
 pub const LOCK_BUDGET_MAX_DEFAULT: Duration = Duration::from_secs(5);
+/// Length of the first hold of a large live database: long enough to tell the speed, short enough to be in vain.
+pub const LOCK_FEELER: Duration = Duration::from_millis(50);
 /// Shortest pause between two holds of a live database's lock.
 pub const LOCK_GAP: Duration = Duration::from_millis(150);
 /// Largest SQLite database, in bytes, that is copied into memory; a larger one goes to an unlinked file.
 pub const SQLITE_MEMORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes that must stay free beside twice the database before one is copied to a file.
 pub const SQLITE_SPARE_BYTES: u64 = 1024 * 1024 * 1024;
-/// How often a writer may make a copy begin again before it is tried in one longer hold.
+/// How often a writer may make a copy begin again, at the most, before it is made in one longer hold or given up.
 pub const SQLITE_RESTARTS_MAX: u32 = 3;
 /// How long a database may stay locked by writers before a copy gives up; nothing is held meanwhile.
 pub const SQLITE_BUSY_PATIENCE: Duration = Duration::from_secs(15);

@@ -1,16 +1,17 @@
 //! The copy itself: steps of the online backup API inside short holds of the read lock, with gaps for writers.
 //!
 //! In rollback-journal mode a reader keeps a writer from committing, so every hold has a limit and the clock is looked
-//! at between small steps. A commit between two holds makes the API begin again; where that goes on, the whole copy is
-//! tried once in a longer hold, and only when the speed seen so far says that it fits. In WAL mode readers hold nobody
-//! up: one read transaction spans all steps.
+//! at between small steps. A commit between two holds makes the API begin again, and what was held for was in vain. So
+//! the first hold is a short one, which tells the speed and whether commits come; where they come faster than the copy
+//! gets on, or come again and again, the whole copy is made in one longer hold, and only when the speed seen so far
+//! says that it fits. In WAL mode readers hold nobody up: one read transaction spans all steps.
 
 use super::error::SqliteError;
 use super::header::{self, Header};
 use super::target::{Finished, Target};
 use super::{CopyOptions, content};
 use crate::base::exec::{self, Exec};
-use crate::base::limits::{LOCK_GAP, SQLITE_BUSY_PATIENCE, SQLITE_RESTARTS_MAX};
+use crate::base::limits::{LOCK_FEELER, LOCK_GAP, SQLITE_BUSY_PATIENCE, SQLITE_RESTARTS_MAX};
 use crate::facts::sqlite::{CopyStatistics, JournalMode};
 use crate::sources::SourceError;
 use rusqlite::backup::{Backup, StepResult};
@@ -164,6 +165,21 @@ enum HoldEnd {
     Busy,
 }
 
+/// How long a hold may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// Readers hold nobody up.
+    Free,
+    /// The first one: it is over early unless it can finish.
+    Feeler,
+    /// An ordinary one; a gap for writers follows.
+    Short,
+    /// All pages at once.
+    Whole,
+    /// None: all pages at once would take too long, and anything less is in vain.
+    Hopeless,
+}
+
 struct Transfer<'a> {
     database: &'a Path,
     source: &'a Connection,
@@ -173,8 +189,12 @@ struct Transfer<'a> {
     version: Option<i64>,
     /// Pages copied since the last restart.
     copied: u64,
+    /// Whether a commit came before half of the pages were copied: short holds lead nowhere.
+    is_outpaced: bool,
     /// Most pages per second seen in one hold.
     speed: f64,
+    /// Pages per second in the last hold.
+    last_speed: f64,
     longest_step: Duration,
     longest_hold: Duration,
     total_hold: Duration,
@@ -196,7 +216,9 @@ impl<'a> Transfer<'a> {
             pages_per_step: i32::try_from((STEP_BYTES / header.page_bytes).max(1)).unwrap_or(1),
             version: None,
             copied: 0,
+            is_outpaced: false,
             speed: 0.0,
+            last_speed: 0.0,
             longest_step: Duration::ZERO,
             longest_hold: Duration::ZERO,
             total_hold: Duration::ZERO,
@@ -209,19 +231,19 @@ impl<'a> Transfer<'a> {
         let mut locked_since = None;
         loop {
             self.check_interrupt()?;
-            let whole = self.statistics.restarts >= SQLITE_RESTARTS_MAX;
-            if whole {
-                self.check_that_one_hold_does()?;
-            }
-            let limit = if whole { self.longest() } else { self.options.budget.hold };
-            match self.hold(&backup, limit)? {
-                HoldEnd::Done => return Ok(()),
-                HoldEnd::TimeUp if whole => return Err(self.over_budget()),
-                HoldEnd::TimeUp => {
+            match self.hold(&backup, Self::next_hold)? {
+                (_, HoldEnd::Done) => return Ok(()),
+                (Hold::Whole, HoldEnd::TimeUp) => {
+                    // It was slower than the best one before, and that is what the error must tell.
+                    self.speed = self.last_speed;
+                    return Err(self.over_budget());
+                }
+                (Hold::Hopeless, HoldEnd::TimeUp) => return Err(self.over_budget()),
+                (_, HoldEnd::TimeUp) => {
                     locked_since = None;
                     self.pause(LOCK_GAP)?;
                 }
-                HoldEnd::Busy => {
+                (_, HoldEnd::Busy) => {
                     let since = *locked_since.get_or_insert_with(Instant::now);
                     let waited_ms = milliseconds(since.elapsed());
                     if since.elapsed() > SQLITE_BUSY_PATIENCE {
@@ -238,7 +260,7 @@ impl<'a> Transfer<'a> {
         let since = Instant::now();
         while since.elapsed() < SQLITE_BUSY_PATIENCE {
             self.check_interrupt()?;
-            if self.hold(&backup, Duration::MAX)? == HoldEnd::Done {
+            if self.hold(&backup, |_| Hold::Free)?.1 == HoldEnd::Done {
                 return Ok(());
             }
             self.pause(BUSY_PAUSE)?;
@@ -252,29 +274,40 @@ impl<'a> Transfer<'a> {
             .map_err(|source| SqliteError::Write { path: self.database.to_owned(), source })
     }
 
-    /// Holds the read lock for at most `limit` and copies meanwhile. The limit is kept by stopping when another step
-    /// of the longest duration seen would go over it.
-    fn hold(&mut self, backup: &Backup<'_, '_>, limit: Duration) -> Result<HoldEnd, SqliteError> {
+    /// Holds the read lock and copies meanwhile. How long is decided when it is held, because only then is it known
+    /// whether there was a commit.
+    fn hold(
+        &mut self,
+        backup: &Backup<'_, '_>,
+        decide: impl Fn(&Self) -> Hold,
+    ) -> Result<(Hold, HoldEnd), SqliteError> {
         self.sql("BEGIN")?;
         let started = Instant::now();
         let version = self.source.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
         let version = match version {
             Err(error) if is_busy(&error) => {
                 self.sql("ROLLBACK")?;
-                return Ok(HoldEnd::Busy);
+                return Ok((Hold::Short, HoldEnd::Busy));
             }
             version => version.map_err(|error| SqliteError::read(self.database, error))?,
         };
         self.notice_restart(version);
+        let hold = decide(self);
         let before = self.copied;
-        let end = self.steps(backup, started, limit);
+        let end = if hold == Hold::Hopeless { Ok(HoldEnd::TimeUp) } else { self.steps(backup, started, hold) };
         self.sql("COMMIT")?;
         let held = started.elapsed();
         self.account(held, self.copied.saturating_sub(before));
-        end
+        end.map(|end| (hold, end))
     }
 
-    fn steps(&mut self, backup: &Backup<'_, '_>, started: Instant, limit: Duration) -> Result<HoldEnd, SqliteError> {
+    /// The limit is kept by stopping when another step of the longest duration seen would go over it.
+    fn steps(&mut self, backup: &Backup<'_, '_>, started: Instant, hold: Hold) -> Result<HoldEnd, SqliteError> {
+        let limit = match hold {
+            Hold::Free => Duration::MAX,
+            Hold::Whole => self.longest(),
+            Hold::Feeler | Hold::Short | Hold::Hopeless => self.options.budget.hold,
+        };
         loop {
             if self.options.interrupt.is_set() {
                 return Err(SqliteError::Interrupted { path: self.database.to_owned() });
@@ -290,15 +323,40 @@ impl<'a> Transfer<'a> {
                 _ => return Ok(HoldEnd::Busy),
             }
             self.longest_step = self.longest_step.max(step_started.elapsed());
-            if started.elapsed().saturating_add(self.longest_step) >= limit {
+            let held = started.elapsed();
+            let is_felt = hold == Hold::Feeler && held >= LOCK_FEELER && self.whole_at_this_pace(held) >= limit;
+            if is_felt || held.saturating_add(self.longest_step) >= limit {
                 return Ok(HoldEnd::TimeUp);
             }
+        }
+    }
+
+    /// How long a hold of all pages takes, when this one copied what is copied.
+    fn whole_at_this_pace(&self, held: Duration) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate of time")]
+        let factor = self.statistics.pages as f64 / self.copied.max(1) as f64;
+        Duration::try_from_secs_f64(held.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+    }
+
+    fn next_hold(&self) -> Hold {
+        let CopyStatistics { restarts, holds, .. } = self.statistics;
+        if holds == 0 {
+            return Hold::Feeler;
+        }
+        // One long hold is tried only where the best speed seen says that it fits: holding a live database for seconds
+        // and then giving up would help nobody.
+        let fits = self.needed() <= self.longest();
+        match (restarts >= SQLITE_RESTARTS_MAX, self.is_outpaced) {
+            (true, _) | (_, true) if fits => Hold::Whole,
+            (true, _) => Hold::Hopeless,
+            (false, _) => Hold::Short,
         }
     }
 
     fn notice_restart(&mut self, version: i64) {
         if self.copied > 0 && self.version.is_some_and(|before| before != version) {
             self.statistics.restarts += 1;
+            self.is_outpaced |= self.copied < self.statistics.pages / 2;
             self.copied = 0;
         }
         self.version = Some(version);
@@ -313,16 +371,7 @@ impl<'a> Transfer<'a> {
         let seconds = held.as_secs_f64().max(1e-6);
         #[expect(clippy::cast_precision_loss, reason = "an estimate of speed")]
         let speed = pages as f64 / seconds;
-        self.speed = self.speed.max(speed);
-    }
-
-    /// One long hold is tried only where the best speed seen says that it fits: holding a live database for seconds
-    /// and then giving up would help nobody.
-    fn check_that_one_hold_does(&self) -> Result<(), SqliteError> {
-        if self.needed() > self.longest() {
-            return Err(self.over_budget());
-        }
-        Ok(())
+        (self.last_speed, self.speed) = (speed, self.speed.max(speed));
     }
 
     /// A tenth less than allowed: a writer that waits exactly as long as the budget gets its turn before it gives up.
@@ -384,4 +433,40 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 /// Milliseconds, rounded up.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::interrupt::Interrupt;
+
+    /// A copy that saw 1,000 pages a second, and then these versions of the database, each when so many pages were
+    /// copied: how often it began again, and what its next hold is.
+    fn after(pages: u64, versions: &[(i64, u64)]) -> (u32, Hold) {
+        let (connection, interrupt) = (Connection::open_in_memory().unwrap(), Interrupt::new());
+        let budget = LockBudget { hold: Duration::from_millis(250), hold_max: Duration::from_secs(5) };
+        let options = CopyOptions { scratch_folder: Path::new("/"), budget, interrupt: &interrupt };
+        let header =
+            Header { mode: JournalMode::Rollback, page_bytes: 4096, length: 0, is_closed: false, identity: (0, 0) };
+        let mut transfer = Transfer::new(Path::new("app.db"), &connection, &header, true, options);
+        assert_eq!(transfer.next_hold(), Hold::Feeler);
+        transfer.notice_restart(1);
+        transfer.statistics.pages = pages;
+        transfer.account(Duration::from_secs(1), 1000);
+        for &(version, copied) in versions {
+            transfer.copied = copied;
+            transfer.notice_restart(version);
+        }
+        (transfer.statistics.restarts, transfer.next_hold())
+    }
+
+    #[test]
+    fn short_holds_are_made_as_long_as_they_may_lead_somewhere() {
+        assert_eq!(after(4000, &[(1, 1000), (1, 2000)]), (0, Hold::Short), "no commit");
+        assert_eq!(after(4000, &[(2, 10)]), (1, Hold::Whole), "commits come faster than the copy gets on");
+        assert_eq!(after(4000, &[(2, 3000)]), (1, Hold::Short), "a commit now and then");
+        assert_eq!(after(4000, &[(2, 3000), (3, 3000), (4, 3000)]), (3, Hold::Whole));
+        assert_eq!(after(9000, &[(2, 10)]), (1, Hold::Short), "nine seconds are never held");
+        assert_eq!(after(9000, &[(2, 10), (3, 10), (4, 10)]), (3, Hold::Hopeless));
+    }
 }

@@ -94,8 +94,8 @@ pub enum SqliteError {
     },
     /// The lock would have to be held for longer than the budget allows.
     #[error(
-        "cannot copy {} within the lock budget: writers made the copy begin again {restarts} times, {pages} pages \
-         need one hold of about {needed_ms} ms, and at most {allowed_ms} ms are allowed",
+        "cannot copy {} within the lock budget: writers made the copy begin again (so far {restarts} \
+         times), its {pages} pages need one hold of about {needed_ms} ms, and at most {allowed_ms} ms are allowed",
         path.display()
     )]
     Budget {
