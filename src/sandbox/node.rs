@@ -1,6 +1,8 @@
 //! A Core Lightning node for demonstrations and tests: a real regtest node's life, recorded statement by statement,
 //! played back into a SQLite file. The keys are a test network's and hold no money.
 
+pub mod load;
+
 use crate::base::interrupt::Interrupt;
 use crate::facts::sqlite::SqliteContent;
 use flate2::read::GzDecoder;
