@@ -15,6 +15,8 @@ mod slow;
 mod space;
 mod steps;
 mod store;
+mod tables;
 mod vaults;
+mod wallet;
 
 pub(crate) use bench::noise;

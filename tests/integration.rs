@@ -10,3 +10,5 @@ mod faults;
 mod flows;
 mod props;
 mod support;
+#[path = "../benches/rows/mod.rs"]
+mod tables;
