@@ -16,6 +16,7 @@ pub mod reading;
 pub mod rebuild;
 pub mod recovery;
 pub mod state;
+pub mod stores;
 pub mod survey;
 pub mod verify;
 

@@ -23,7 +23,7 @@ mod tests;
 pub use answer::StoreError;
 pub use error::{Trouble, VaultError};
 pub use layout::{ObjectKey, Place, Prefix};
-pub use probe::{Answer, Condition, Probe};
+pub use probe::{Answer, Condition, Probe, WriteOnce};
 
 use crate::base::ids::{NodeName, VaultId, VaultName};
 use crate::base::limits;
@@ -181,6 +181,15 @@ impl Vault {
         };
         let pace = self.0.pace.as_ref().map(|pace| Pace::new(pace.bytes_per_second));
         Self(Arc::new(Inner { name: self.0.name.clone(), store, pace }))
+    }
+
+    /// The same vault for what is not worth a second try; what was put through one is not settled by the other.
+    #[must_use]
+    pub fn tried_once(&self) -> Self {
+        match &self.0.store {
+            Store::Folder(_) => self.with_patience(Patience::default()),
+            Store::Objects(store) => self.with_patience(Patience { tries: 1, ..store.patience() }),
+        }
     }
 
     /// The vault's name in messages.

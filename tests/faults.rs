@@ -16,6 +16,7 @@ mod space;
 mod steps;
 mod store;
 mod tables;
+mod stores;
 mod vaults;
 mod wallet;
 

@@ -84,6 +84,8 @@ pub const VAULT_CONTROL_WAIT: Duration = Duration::from_secs(60);
 pub const VAULT_TRANSFER_WAIT: Duration = Duration::from_secs(300);
 /// The slowest link that is waited for, in bytes per second; added to the wait for large objects.
 pub const VAULT_RATE_MIN: u64 = 32 * 1024;
+/// How long what a store was seen to do is taken to hold; then `backup` tries it again.
+pub const STORE_PROBE_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How old a temporary file in a folder vault must be before it counts as left behind by a crash.
 pub const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
 

@@ -14,6 +14,7 @@ use super::pipeline::{self, Settings, Target};
 use super::progress::Event;
 use super::reading::absent_vault;
 use super::state::HostState;
+use super::stores::Stores;
 use super::survey::{Survey, believe, catalog_failed, disbelieved, open_catalog, survey};
 use super::{Context, Error};
 use crate::base::ids::{Sha256Hex, SnapshotId, VaultId};
@@ -72,6 +73,7 @@ fn take(
         findings.push(catalog_failed(&error));
     }
 
+    let mut stores = Stores::load(&state.folder, &mut findings);
     let written = written_by_backup(policy);
     let (targets, heads) = look_at_vaults(context, policy, &state, &catalog, vaults, &mut findings)?;
     let sequence = heads.iter().map(|head| head.sequence).max().unwrap_or(0) + 1;
@@ -96,7 +98,7 @@ fn take(
     let pipeline::Ran { result: mut read, catalog_failure } = match read {
         Err(pipeline::PipelineError::NoVaultLeft) => {
             findings.extend(left_behind(&written, &targets));
-            return Ok(failed(policy, created, began, &written, &targets, findings));
+            return Ok(failed(policy, created, began, vault_rows(&written, &targets, &[], &stores), findings));
         }
         other => other?,
     };
@@ -112,7 +114,7 @@ fn take(
             policy.node.as_str(),
             "no source gave anything: no snapshot was made",
         ));
-        return Ok(failed(policy, created, began, &written, &targets, findings));
+        return Ok(failed(policy, created, began, vault_rows(&written, &targets, &[], &stores), findings));
     }
 
     let complete = chosen.len() == policy.sources.len() && read.sources.iter().all(|source| source.ok);
@@ -125,6 +127,8 @@ fn take(
         context.check()?;
     }
     findings.extend(left_behind(&written, &targets));
+    let committed = targets.iter().filter(|target| whole.iter().any(|name| name == target.vault.name().as_str()));
+    stores.observe(context, committed.map(|target| (target.vault, &target.id)), &mut findings);
     if let Some(finding) = too_few_copies(policy, &whole) {
         findings.push(finding);
     }
@@ -138,7 +142,7 @@ fn take(
         peak_memory_bytes: crate::base::memory::peak_bytes(),
         artifacts: read.artifacts.iter().map(|artifact| artifact_row(artifact, &read.notes)).collect(),
         sources: read.sources,
-        vaults: vault_rows(&written, &targets, &whole),
+        vaults: vault_rows(&written, &targets, &whole, &stores),
         findings,
     })
 }
@@ -410,8 +414,7 @@ fn failed(
     policy: &Policy,
     created: Timestamp,
     began: std::time::Instant,
-    written: &[&VaultPolicy],
-    targets: &[Target<'_>],
+    vaults: Vec<VaultRow>,
     mut findings: Vec<Finding>,
 ) -> BackupReport {
     if !findings.iter().any(|finding| finding.level == Level::Failed) {
@@ -425,7 +428,7 @@ fn failed(
         seconds: began.elapsed().as_secs_f64(),
         sources: Vec::new(),
         artifacts: Vec::new(),
-        vaults: vault_rows(written, targets, &[]),
+        vaults,
         bytes_read: 0,
         peak_memory_bytes: crate::base::memory::peak_bytes(),
         findings,

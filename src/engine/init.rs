@@ -6,6 +6,7 @@ use super::progress::Event;
 use super::reading::offered_keys;
 use super::recovery;
 use super::state::{HostState, SealedEpoch};
+use super::stores::Stores;
 use super::{Context, Error};
 use crate::base::ids::VaultId;
 use crate::base::lock::Lock;
@@ -65,19 +66,20 @@ pub fn init(context: &Context<'_>, policy: &Policy, handed: Option<SealedEpoch>)
     }
     let state = if already { HostState::load(policy)? } else { HostState::create(policy, handed, context.now())? };
     let mut findings = Vec::new();
+    let mut stores = Stores::load(&state.folder, &mut findings);
     let mut vaults = Vec::new();
     for vault_policy in policy.vaults.iter().filter(|vault| vault.via == Via::Backup) {
         context.tell(Event::Step(format!("setting up vault {}", vault_policy.name)));
         let fresh: VaultId = hex::encode(random::<16>()?).parse()?;
-        let done = Vault::open(vault_policy).and_then(|vault| set_up(context, &vault, policy, &state, &fresh));
+        let done = Vault::open(vault_policy).and_then(|vault| set_up(context, vault, policy, &state, &fresh));
         if let Ok(done) = &done {
-            let SetUp { vault, strangers, replaced } = done;
+            let SetUp { vault, id, probe, strangers, replaced, .. } = done;
             findings.extend(replaced.clone());
-            let probed = vault.probe.iter().flat_map(|probe| &probe.findings);
-            findings.extend(probed.filter(|finding| finding.level >= Level::Degraded).cloned());
+            findings.extend(probe.findings.iter().filter(|finding| finding.level >= Level::Degraded).cloned());
+            findings.extend(stores.accept(vault, id, probe, context.now()));
             findings.extend(strangers.iter().map(|key| stranger(vault_policy.name.as_str(), policy, key)));
         }
-        vaults.push(done.map(|done| done.vault).unwrap_or_else(|error| {
+        vaults.push(done.map(SetUp::into_row).unwrap_or_else(|error| {
             let finding = Finding::new(Level::Failed, "vault-failed", vault_policy.name.as_str(), chain(&error));
             let hint = error.hint();
             let otherwise = "mend it and run `relay-backup init` again; nothing is overwritten";
@@ -85,6 +87,7 @@ pub fn init(context: &Context<'_>, policy: &Policy, handed: Option<SealedEpoch>)
             InitVault { name: vault_policy.name.to_string(), vault: None, created: false, probe: None }
         }));
     }
+    stores.save()?;
     context.check()?;
     Ok(InitReport {
         node: policy.node.to_string(),
@@ -112,17 +115,28 @@ fn stranger(vault: &str, policy: &Policy, key: &VerifyingKey) -> Finding {
 
 /// What setting one vault up came to.
 struct SetUp {
-    vault: InitVault,
+    vault: Vault,
+    id: VaultId,
+    created: bool,
+    /// What its store does.
+    probe: Probe,
     /// Signing keys of this node in it that nobody knows.
     strangers: Vec<VerifyingKey>,
     /// Said when its recovery script was another one.
     replaced: Option<Finding>,
 }
 
+impl SetUp {
+    fn into_row(self) -> InitVault {
+        let (name, vault) = (self.vault.name().to_string(), Some(self.id.to_string()));
+        InitVault { name, vault, created: self.created, probe: Some(self.probe) }
+    }
+}
+
 /// Finds or makes one vault, which gets the id `fresh` when it is made, and puts keys and the way back by hand there.
 fn set_up(
     context: &Context<'_>,
-    vault: &Vault,
+    vault: Vault,
     policy: &Policy,
     state: &HostState,
     fresh: &VaultId,
@@ -132,15 +146,13 @@ fn set_up(
         None => (vault.create(fresh, context.now())?, true),
     };
     let known = state.trusted(policy).map(|trusted| trusted.keys().to_vec()).unwrap_or_default();
-    let mut strangers = offered_keys(vault, &policy.node)?;
+    let mut strangers = offered_keys(&vault, &policy.node)?;
     strangers.retain(|key| !known.contains(key));
-    ensure_keys(vault, policy, state)?;
-    let replaced = recovery::put(vault)?;
+    ensure_keys(&vault, policy, state)?;
+    let replaced = recovery::put(&vault)?;
     vault.settle()?;
     let probe = vault.probe()?;
-    let (name, id) = (vault.name().to_string(), info.id.to_string());
-    let vault = InitVault { name, vault: Some(id), created, probe: Some(probe) };
-    Ok(SetUp { vault, strangers, replaced })
+    Ok(SetUp { vault, id: info.id, created, probe, strangers, replaced })
 }
 
 /// Puts the epoch's key files and the signing key's public side where they are missing.

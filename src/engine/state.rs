@@ -61,6 +61,11 @@ impl StateFolder {
         self.0.join(format!("epoch-{epoch}.age"))
     }
 
+    /// What each vault's store was seen to do.
+    pub(super) fn stores(&self) -> PathBuf {
+        self.0.join("stores.json")
+    }
+
     fn attested(&self) -> PathBuf {
         self.0.join("attested.json")
     }
@@ -263,7 +268,7 @@ pub fn pinned(policy: &Policy) -> Result<Vec<VerifyingKey>, SealError> {
     node_keys.map(|trusted| VerifyingKey::parse(&trusted.key)).collect()
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<Option<T>, Error> {
+pub(super) fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<Option<T>, Error> {
     let bytes = match fsio::read(file, SMALL_OBJECT_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() => return Ok(None),
@@ -272,7 +277,7 @@ fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<Option<T>, Err
     serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::State { file: file.to_owned(), source })
 }
 
-fn write_json(file: &Path, value: &impl Serialize) -> Result<(), Error> {
+pub(super) fn write_json(file: &Path, value: &impl Serialize) -> Result<(), Error> {
     let bytes = serde_json::to_vec_pretty(value).map_err(|source| Error::State { file: file.to_owned(), source })?;
     fsio::write_durably(file, &bytes, 0o600).map_err(|error: FileError| error.into())
 }

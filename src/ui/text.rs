@@ -8,6 +8,7 @@ use crate::engine::list::{ListReport, ShowReport};
 use crate::engine::verify::{Verdict, VerifyReport};
 use crate::exit::{Exit, Failure};
 use crate::report::{Finding, Level};
+use crate::vault::WriteOnce;
 use std::io::{self, Write};
 
 /// A length for people: `1.5 MiB`.
@@ -151,7 +152,12 @@ fn backup(out: &mut dyn Write, report: &BackupReport) -> io::Result<()> {
     for vault in &report.vaults {
         let word = if vault.whole { "whole" } else { "BEHIND" };
         let shipped = format!("{} objects, {} shipped", vault.objects_shipped, size(vault.bytes_shipped));
-        writeln!(out, "  vault {:<34} {word:>11}  {shipped}", vault.name)?;
+        let kept = match vault.write_once {
+            WriteOnce::Refused => "; what is stored cannot be replaced",
+            WriteOnce::Overwrites => "; what is stored can be replaced",
+            WriteOnce::Unknown => "",
+        };
+        writeln!(out, "  vault {:<34} {word:>11}  {shipped}{kept}", vault.name)?;
     }
     writeln!(out, "  read {}, peak memory {}", size(report.bytes_read), size(report.peak_memory_bytes))
 }

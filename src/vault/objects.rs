@@ -69,6 +69,10 @@ impl ObjectStore {
         Self { vault: self.vault.clone(), operator: self.operator.clone(), runtime: self.runtime, patience }
     }
 
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
+    }
+
     pub(super) fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), VaultError> {
         let buffer = Buffer::from(bytes.to_vec());
         let wait = self.transfer_wait(bytes.len() as u64);

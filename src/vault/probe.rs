@@ -1,11 +1,11 @@
 //! What a store really does, tried with one scratch object that is removed again. A store's own declaration is not
 //! believed: one may accept "only if there is none" and overwrite all the same. Nothing depends on the answers;
-//! they are for `init` and `doctor` to tell a person what these credentials could destroy.
+//! they are for `init` and `backup` to tell a person what these credentials could destroy.
 
 use super::objects::Created;
 use super::{ObjectKey, Prefix, Store, Vault, VaultError};
 use crate::report::{Finding, Level};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was found out about a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -27,7 +27,7 @@ pub struct Probe {
 }
 
 /// Whether something worked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// It worked.
@@ -39,7 +39,7 @@ pub enum Answer {
 }
 
 /// What a store makes of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// It keeps it: the second put was refused and changed nothing.
@@ -48,6 +48,30 @@ pub enum Condition {
     Ignored,
     /// It cannot be asked.
     Unsupported,
+}
+
+/// What becomes of a put where there is an object of that name already, with these credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteOnce {
+    /// The object that was there stays: what is stored is stored for good.
+    Refused,
+    /// The new one takes its place.
+    Overwrites,
+    /// It was not tried yet, or could not be seen.
+    Unknown,
+}
+
+impl Probe {
+    /// Whether what is stored can be replaced, all answers taken together.
+    pub fn write_once(&self) -> WriteOnce {
+        match (self.overwrite, self.get) {
+            (Answer::Yes, Answer::Yes) => WriteOnce::Overwrites,
+            (Answer::Yes, _) => WriteOnce::Unknown,
+            (Answer::Refused | Answer::Wrong, _) if self.create == Condition::Ignored => WriteOnce::Overwrites,
+            (Answer::Refused | Answer::Wrong, _) => WriteOnce::Refused,
+        }
+    }
 }
 
 const FIRST: &[u8] = b"relay-backup: a scratch object, safe to remove\n";

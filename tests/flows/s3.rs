@@ -79,7 +79,29 @@ fn init_tells_what_the_store_does_and_nothing_depends_on_it() {
     // Garage takes a put that asks to be refused, and replaces the object all the same.
     host.run(&["init"]).exits(0).prints("relay-backup does not rely on it").prints("can replace what is stored");
     host.run(&["init"]).exits(0).prints("Vault offsite: found");
-    host.run(&["backup"]).exits(0);
+    let (code, document) = host.json(&["backup"]);
+    let row = &document["report"]["vaults"][0];
+    assert_eq!((code, row["write_once"].as_str(), row["probed"].is_string()), (0, Some("overwrites"), true), "{row}");
+}
+
+#[test]
+fn a_weaker_store_is_told_by_backup_until_init_takes_it_for_the_rule() {
+    let host = Host::of_files();
+    host.init();
+    host.run(&["backup"]).exits(0).prints("what is stored can be replaced");
+    let file = host.state().join("stores.json");
+    let rewrite = |from: &str, to: &str| {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        crate::support::vault::overwrite(&file, text.replace(from, to).as_bytes());
+    };
+    rewrite("\"overwrites\"", "\"refused\"");
+    host.run(&["backup"]).exits(0).prints("what is stored cannot be replaced");
+    rewrite("\"at\": \"20", "\"at\": \"19");
+    host.run(&["backup"]).exits(3).complains("store-weakened").complains("relay-backup init");
+    host.run(&["backup"]).exits(3).complains("store-weakened");
+    host.run(&["init"]).exits(0).complains("counts as known");
+    host.run(&["backup"]).exits(0).keeps_quiet_about("store-weakened");
 }
 
 #[test]

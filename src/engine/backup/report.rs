@@ -1,11 +1,13 @@
 //! What a backup ends in, and how its rows come about.
 
 use crate::engine::pipeline::Target;
+use crate::engine::stores::Stores;
 use crate::facts::Facts;
 use crate::manifest::Artifact;
 use crate::notes::ArtifactNotes;
 use crate::policy::VaultPolicy;
 use crate::report::Finding;
+use crate::vault::WriteOnce;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -85,6 +87,10 @@ pub struct VaultRow {
     pub objects_shipped: u64,
     /// Bytes put in this run.
     pub bytes_shipped: u64,
+    /// What becomes of a put there where there is an object already, with this host's credentials, as it was last tried.
+    pub write_once: WriteOnce,
+    /// When that was tried, UTC; absent when it never was.
+    pub probed: Option<String>,
 }
 
 /// The row of an artifact; a live database's copy tells how its lock was held.
@@ -105,15 +111,23 @@ pub(super) fn artifact_row(artifact: &Artifact, notes: &[ArtifactNotes]) -> Arti
 }
 
 /// The rows of the vaults that were to be written; `whole` names those that have the snapshot.
-pub(super) fn vault_rows(written: &[&VaultPolicy], targets: &[Target<'_>], whole: &[String]) -> Vec<VaultRow> {
+pub(super) fn vault_rows(
+    written: &[&VaultPolicy],
+    targets: &[Target<'_>],
+    whole: &[String],
+    stores: &Stores,
+) -> Vec<VaultRow> {
     let row = |policy: &&VaultPolicy| {
         let target = targets.iter().find(|target| target.vault.name() == &policy.name);
         let (objects_shipped, bytes_shipped) = target.map_or((0, 0), Target::shipped);
+        let seen = target.and_then(|target| stores.seen(&target.id));
         VaultRow {
             name: policy.name.to_string(),
             whole: whole.iter().any(|name| name == policy.name.as_str()),
             objects_shipped,
             bytes_shipped,
+            write_once: seen.map_or(WriteOnce::Unknown, |seen| seen.write_once),
+            probed: seen.map(|seen| seen.at.to_string()),
         }
     };
     written.iter().map(row).collect()
