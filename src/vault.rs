@@ -10,6 +10,7 @@ mod error;
 mod folder;
 pub mod layout;
 mod objects;
+mod pace;
 pub mod probe;
 mod s3;
 mod transport;
@@ -26,16 +27,18 @@ pub use layout::{ObjectKey, Place, Prefix};
 pub use probe::{Answer, Condition, Probe, WriteOnce};
 
 use crate::base::ids::{NodeName, VaultId, VaultName};
+use crate::base::interrupt::Interrupt;
 use crate::base::limits;
 use crate::policy::{VaultPolicy, VaultUrl};
 use error::BadVaultJson;
 use folder::FolderStore;
 use jiff::Timestamp;
 use objects::{Created, ObjectStore};
+use pace::Pace;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The format of a vault that this program writes and reads.
 const FORMAT: u64 = 1;
@@ -48,7 +51,8 @@ pub struct Vault(Arc<Inner>);
 struct Inner {
     name: VaultName,
     store: Store,
-    pace: Option<Pace>,
+    /// Shared with the copies of this vault that have another patience: it is one uplink.
+    pace: Option<Arc<Pace>>,
 }
 
 #[derive(Debug)]
@@ -131,13 +135,6 @@ impl Default for Patience {
     }
 }
 
-/// Keeps the average rate of puts below a limit: each one waits for its turn.
-#[derive(Debug)]
-struct Pace {
-    bytes_per_second: u64,
-    next: Mutex<Instant>,
-}
-
 #[derive(Deserialize)]
 struct Header {
     format: u64,
@@ -154,7 +151,7 @@ impl Vault {
     /// Opens a vault of the policy. Touches neither disk nor network: [`Vault::identify`] says whether there is one.
     pub fn open(policy: &VaultPolicy) -> Result<Self, VaultError> {
         let store = Store::open(&policy.name, &policy.url, policy.credentials_file.as_deref())?;
-        let pace = policy.bandwidth.filter(|rate| *rate > 0).map(Pace::new);
+        let pace = policy.bandwidth.filter(|rate| *rate > 0).map(|rate| Arc::new(Pace::new(rate)));
         Ok(Self(Arc::new(Inner { name: policy.name.clone(), store, pace })))
     }
 
@@ -171,6 +168,15 @@ impl Vault {
         Ok(Self(Arc::new(Inner { name, store, pace: None })))
     }
 
+    /// The same vault; a wish to stop ends the waits that its bandwidth asks for.
+    #[must_use]
+    pub fn stopped_by(self, interrupt: &Interrupt) -> Self {
+        if let Some(pace) = &self.0.pace {
+            pace.stop_with(interrupt);
+        }
+        self
+    }
+
     /// The same vault, tried for longer or less long: to be called right after it was opened, because what was put
     /// through one is not settled by the other. A folder is not tried again in any case.
     #[must_use]
@@ -179,8 +185,7 @@ impl Vault {
             Store::Folder(store) => Store::Folder(FolderStore::new(self.0.name.clone(), store.root().to_owned())),
             Store::Objects(store) => Store::Objects(store.with_patience(patience)),
         };
-        let pace = self.0.pace.as_ref().map(|pace| Pace::new(pace.bytes_per_second));
-        Self(Arc::new(Inner { name: self.0.name.clone(), store, pace }))
+        Self(Arc::new(Inner { name: self.0.name.clone(), store, pace: self.0.pace.clone() }))
     }
 
     /// The same vault for what is not worth a second try; what was put through one is not settled by the other.
@@ -246,15 +251,22 @@ impl Vault {
     }
 
     /// Puts one object, whole: nobody ever sees a part of it. In a folder the bytes are on the disk when this returns,
-    /// the name is only after [`Vault::settle`]. An object of the same name is replaced. Waits its turn where the
-    /// policy sets a bandwidth.
+    /// the name is only after [`Vault::settle`]. An object of the same name is replaced. Each try waits its turn
+    /// where the policy sets a bandwidth.
     pub fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), VaultError> {
-        if let Some(pace) = &self.0.pace {
-            pace.wait(bytes.len() as u64);
-        }
         match &self.0.store {
-            Store::Folder(store) => store.put(key, bytes),
-            Store::Objects(store) => store.put(key, bytes),
+            Store::Folder(store) => {
+                self.wait_turn(bytes)?;
+                store.put(key, bytes)
+            }
+            Store::Objects(store) => store.put(key, bytes, &|| self.wait_turn(bytes)),
+        }
+    }
+
+    fn wait_turn(&self, bytes: &[u8]) -> Result<(), VaultError> {
+        match &self.0.pace {
+            Some(pace) if !pace.wait(bytes.len() as u64) => Err(VaultError::Stopped { vault: self.0.name.clone() }),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -336,12 +348,13 @@ impl Vault {
 
     /// Puts an object where there is none of that name, as well as the store can tell.
     fn put_new(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), VaultError> {
+        self.wait_turn(bytes)?;
         match &self.0.store {
             Store::Folder(store) => store.put_new(key, bytes),
             Store::Objects(store) => match store.put_new(key, bytes)? {
                 Created::Taken => Ok(()),
                 Created::Refused => Err(VaultError::Exists { vault: self.0.name.clone() }),
-                Created::Unsupported => store.put(key, bytes),
+                Created::Unsupported => self.put(key, bytes),
             },
         }
     }
@@ -357,23 +370,5 @@ impl Store {
                 Ok(Self::Objects(ObjectStore::new(name.clone(), operator, Patience::default())?))
             }
         }
-    }
-}
-
-impl Pace {
-    fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second, next: Mutex::new(Instant::now()) }
-    }
-
-    /// Waits until all that was put before would have been through at this rate.
-    fn wait(&self, length: u64) {
-        let now = Instant::now();
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = (*next).max(now);
-            *next = turn + Duration::from_secs_f64(length as f64 / self.bytes_per_second as f64);
-            turn
-        };
-        std::thread::sleep(turn - now);
     }
 }

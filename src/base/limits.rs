@@ -82,8 +82,13 @@ pub const VAULT_PAUSE_FIRST: Duration = Duration::from_millis(250);
 pub const VAULT_CONTROL_WAIT: Duration = Duration::from_secs(60);
 /// Longest wait for an object to get through, before its length is taken into account.
 pub const VAULT_TRANSFER_WAIT: Duration = Duration::from_secs(300);
-/// The slowest link that is waited for, in bytes per second; added to the wait for large objects.
+/// The slowest that one object may get through, in bytes per second: the wait grows with its length by this rate. Less
+/// than what each of [`VAULT_PUTTERS`] gets of [`UPLINK_RATE_MIN`].
 pub const VAULT_RATE_MIN: u64 = 32 * 1024;
+/// Threads that put to one vault at a time; they share its uplink.
+pub const VAULT_PUTTERS: usize = 3;
+/// The slowest uplink that a vault away from the host must work over, in bytes per second: 1 Mbit/s.
+pub const UPLINK_RATE_MIN: u64 = 1_000_000 / 8;
 /// How long what a store was seen to do is taken to hold; then `backup` tries it again.
 pub const STORE_PROBE_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How old a temporary file in a folder vault must be before it counts as left behind by a crash.
@@ -93,3 +98,33 @@ const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_AVERAGE);
 const _: () = assert!(SEGMENT_BYTES_AVERAGE < SEGMENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MAX < OBJECT_BYTES_MAX);
 const _: () = assert!(PRECIOUS_BYTES_MAX < SEGMENT_BYTES_MIN as u64);
+// A segment over the slowest uplink, which all putters of a vault share, gets through by the rate alone; the fixed wait is
+// there for what the store does meanwhile, and covers three more vaults behind the same uplink.
+const _: () = assert!(UPLINK_RATE_MIN / VAULT_PUTTERS as u64 > VAULT_RATE_MIN);
+const _: () = assert!(
+    4 * VAULT_PUTTERS as u64 * OBJECT_BYTES_MAX as u64 / UPLINK_RATE_MIN
+        < VAULT_TRANSFER_WAIT.as_secs() + vault_transfer_time(OBJECT_BYTES_MAX as u64).as_secs()
+);
+
+/// How long an object of this length may take at [`VAULT_RATE_MIN`].
+pub const fn vault_transfer_time(length: u64) -> Duration {
+    Duration::from_secs(length.div_ceil(VAULT_RATE_MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_over_one_mbit_gets_through_before_it_is_given_up_on() {
+        let patience = |length: u64| (VAULT_TRANSFER_WAIT + vault_transfer_time(length)).as_secs_f64();
+        let takes = |length: u64, at_once: usize| length as f64 * at_once as f64 / UPLINK_RATE_MIN as f64;
+        for length in [1, SEGMENT_BYTES_AVERAGE as u64, OBJECT_BYTES_MAX as u64] {
+            assert!(takes(length, VAULT_PUTTERS) * 2.0 < patience(length), "{length} bytes");
+        }
+        for length in [NOTES_BYTES_MAX, MANIFEST_BYTES_MAX] {
+            assert!(takes(length, 1) < patience(length), "{length} bytes go alone");
+        }
+        assert_eq!(takes(SEGMENT_BYTES_MAX as u64, 1) as u64, 33);
+    }
+}

@@ -39,7 +39,7 @@ pub struct Request {
 
 /// Takes one snapshot into the vaults of the policy that `backup` writes.
 pub fn backup(context: &Context<'_>, policy: &Policy, request: &Request) -> Result<BackupReport, Error> {
-    let (vaults, findings) = open_vaults(&written_by_backup(policy))?;
+    let (vaults, findings) = open_vaults(context, &written_by_backup(policy))?;
     take(context, policy, request, &vaults, findings)
 }
 
@@ -182,14 +182,14 @@ fn written_by_backup(policy: &Policy) -> Vec<&VaultPolicy> {
 }
 
 /// Opens the vaults; one that cannot be opened is left behind.
-fn open_vaults(written: &[&VaultPolicy]) -> Result<(Vec<Vault>, Vec<Finding>), Error> {
+fn open_vaults(context: &Context<'_>, written: &[&VaultPolicy]) -> Result<(Vec<Vault>, Vec<Finding>), Error> {
     if written.is_empty() {
         return Err(Error::Usage("every vault of the policy says via = \"sync\": there is none to write to".into()));
     }
     let (mut vaults, mut findings) = (Vec::new(), Vec::new());
     for policy in written {
         match Vault::open(policy) {
-            Ok(vault) => vaults.push(vault),
+            Ok(vault) => vaults.push(vault.stopped_by(context.interrupt)),
             Err(error) => findings.push(behind(policy.name.as_str(), &chain(&error), error.hint())),
         }
     }

@@ -16,7 +16,7 @@ pub use writer::ArtifactWriter;
 use super::Context;
 use crate::artifact::ArtifactSpec;
 use crate::base::ids::{NodeName, SegmentId, Sha256Hex, VaultId};
-use crate::base::limits::SEGMENT_BYTES_MAX;
+use crate::base::limits::{SEGMENT_BYTES_MAX, VAULT_PUTTERS};
 use crate::catalog::{Catalog, CatalogError};
 use crate::manifest::Segment;
 use crate::seal::SealError;
@@ -33,8 +33,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use writer::{Sharing, Slot};
 
-/// Threads that put to one vault at a time.
-const PUTTERS_PER_VAULT: usize = 3;
 /// Sealed segments that wait for one vault.
 const QUEUE_PER_VAULT: usize = 2;
 
@@ -140,7 +138,7 @@ pub fn run<R>(
     };
     let result = std::thread::scope(|scope| {
         for (target, queue) in targets.iter().zip(queues_out) {
-            for _ in 0..PUTTERS_PER_VAULT {
+            for _ in 0..VAULT_PUTTERS {
                 let (shared, queue) = (&shared, queue.clone());
                 scope.spawn(move || shared.put_from(target, &queue));
             }
@@ -228,7 +226,7 @@ impl Shared<'_> {
 
     /// Tells the putting threads that nothing more comes.
     fn close(&self) {
-        for _ in 0..PUTTERS_PER_VAULT {
+        for _ in 0..VAULT_PUTTERS {
             for queue in &self.queues {
                 let end = Upload::end();
                 // A queue nobody reads any more needs no end.

@@ -30,6 +30,8 @@ const RTO_DATA_DEFAULT: Duration = Duration::from_secs(30 * 60);
 const RTO_SERVICE_DEFAULT: Duration = Duration::from_secs(3 * 24 * 3600);
 const DRILL_EVERY_DEFAULT: Duration = Duration::from_secs(100 * 24 * 3600);
 /// Least memory of the pipeline: three of the largest segments, sealed, with room for buffers.
+/// Least bandwidth of a vault, in bytes per second.
+const BANDWIDTH_MIN: u64 = 16 * 1024;
 const MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;
 const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Shortest lock budget: less would never finish a page.
@@ -309,6 +311,10 @@ impl<'a> Checker<'a> {
         };
         let bandwidth =
             wire.bandwidth.as_ref().and_then(|text| self.value("[[vault]] bandwidth", text, values::bandwidth));
+        if let Some(text) = wire.bandwidth.as_ref().filter(|_| bandwidth.is_some_and(|rate| rate < BANDWIDTH_MIN)) {
+            let what = "is less than 16KiB/s, at which one object takes more than four minutes";
+            self.add(&text.span(), "[[vault]] bandwidth", what, "use 16KiB/s or more, or leave it out");
+        }
         let credentials_file = credentials_file.map(|(path, _)| path);
         Some(VaultPolicy { name: name?, url: url?, credentials_file, offsite: wire.offsite, via: via?, bandwidth })
     }

@@ -394,6 +394,12 @@ fn lengths_of_time_and_sizes_are_checked() {
         "p.toml, line 7: [[vault]] bandwidth: \"2MiB\" does not end in /s",
         "2MiB/s",
     );
+    refuses(
+        "url = \"fs:///srv/vault\"",
+        "url = \"fs:///srv/vault\"\nbandwidth = \"15KiB/s\"",
+        "p.toml, line 7: [[vault]] bandwidth: is less than 16KiB/s, at which one object takes more than four minutes",
+        "16KiB/s or more",
+    );
 }
 
 #[test]

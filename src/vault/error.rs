@@ -19,6 +19,12 @@ pub enum VaultError {
         #[source]
         source: io::Error,
     },
+    /// Somebody asked to stop while an object waited for its turn.
+    #[error("vault {vault}: stopped while an object waited for the bandwidth it is given")]
+    Stopped {
+        /// Which vault.
+        vault: VaultName,
+    },
     /// Its credentials cannot be used.
     #[error("vault {vault}: its credentials cannot be used")]
     Credentials {
@@ -258,6 +264,7 @@ impl VaultError {
             Self::Folder { vault, .. } | Self::Store { vault, .. } | Self::TimedOut { vault, .. } => {
                 return self.hint_of_trouble(vault);
             }
+            Self::Stopped { .. } => "run the same command again; what was put is used again",
             Self::Runtime { .. } => "raise the limit of threads or open files for this service",
             Self::NotFound { .. } | Self::TooLarge { .. } => return None,
         };

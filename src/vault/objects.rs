@@ -24,6 +24,12 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("vault").enable_all().build()
 });
 
+/// The longest object that stores take in one request, in bytes (Amazon S3 User Guide, "Uploading objects").
+const ONE_REQUEST_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
+const _: () = assert!(limits::MANIFEST_BYTES_MAX <= ONE_REQUEST_BYTES_MAX);
+const _: () = assert!(limits::NOTES_BYTES_MAX <= ONE_REQUEST_BYTES_MAX);
+const _: () = assert!(limits::OBJECT_BYTES_MAX as u64 <= ONE_REQUEST_BYTES_MAX);
+
 /// A vault in an object store.
 #[derive(Debug)]
 pub(super) struct ObjectStore {
@@ -73,11 +79,19 @@ impl ObjectStore {
         self.patience
     }
 
-    pub(super) fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), VaultError> {
+    /// Puts an object in one request, whatever its length: an upload in parts that breaks off would leave parts behind,
+    /// invisible and paid for. `turn` is called before each try and returns when it may begin.
+    pub(super) fn put(
+        &self,
+        key: &ObjectKey,
+        bytes: &[u8],
+        turn: &dyn Fn() -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
         let buffer = Buffer::from(bytes.to_vec());
         let wait = self.transfer_wait(bytes.len() as u64);
         self.tried("put", key.as_str(), || {
             let buffer = buffer.clone();
+            turn().map_err(Failure::Final)?;
             self.wait(wait, async { Ok(self.operator.write(key.as_str(), buffer).await.map(drop)?) })
         })
     }
@@ -278,7 +292,7 @@ impl ObjectStore {
     }
 
     fn transfer_wait(&self, length: u64) -> Duration {
-        self.patience.transfer + Duration::from_secs(length / limits::VAULT_RATE_MIN)
+        self.patience.transfer + limits::vault_transfer_time(length)
     }
 }
 

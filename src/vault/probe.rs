@@ -153,6 +153,7 @@ impl Scratch<'_> {
     }
 
     fn try_create(&self, get: Answer, findings: &mut Vec<Finding>) -> Result<Condition, VaultError> {
+        self.vault.wait_turn(SECOND)?;
         let created = match &self.vault.0.store {
             Store::Folder(store) => match store.put_new(&self.key, SECOND) {
                 Ok(()) => Created::Taken,

@@ -3,6 +3,7 @@ use super::faulty::{Fault, Faults, Nth, On};
 use super::*;
 
 mod in_folder;
+mod requests;
 
 fn name() -> VaultName {
     "test".parse().unwrap()
@@ -195,6 +196,62 @@ fn a_store_that_does_not_answer_is_given_up_on() {
     assert!(matches!(error, VaultError::TimedOut { tries: 2, .. }), "{error}");
     assert!(error.is_temporary());
     assert!(vault.length(&segment(b"")).is_err());
+}
+
+/// The faulty store under a limit of 512 KiB a second.
+fn paced() -> (Faults, Vault) {
+    let (faults, vault) = faulty();
+    let store = match &vault.0.store {
+        Store::Objects(store) => Store::Objects(store.with_patience(store.patience())),
+        Store::Folder(_) => unreachable!("it is a memory store"),
+    };
+    let pace = Some(Arc::new(Pace::new(512 * 1024)));
+    (faults, Vault(Arc::new(Inner { name: name(), store, pace })))
+}
+
+#[test]
+fn all_threads_of_a_vault_share_one_limit_and_every_try_counts() {
+    const LENGTH: usize = 16 * 1024;
+    let (faults, vault) = paced();
+    faults.on(On::Put, Nth::At(5), Fault::Temporary);
+    let begin = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..3_u8 {
+            // One of them goes by another patience, and over the same uplink.
+            let vault = if thread == 0 { vault.tried_once() } else { vault.clone() };
+            scope.spawn(move || {
+                for n in 0..4_u8 {
+                    let content = [thread, n].repeat(LENGTH / 2);
+                    // A try that fails is not what is looked at here, and counts like any other.
+                    vault.put(&segment(&content), &content).ok();
+                }
+            });
+        }
+    });
+    let tries = u32::try_from(faults.count(On::Put)).unwrap();
+    assert!(tries >= 12);
+    // Lower bounds only: a busy machine makes it take longer. The last one may begin when those before it are through.
+    let least = Duration::from_secs(1) * (tries - 1) * LENGTH as u32 / (512 * 1024);
+    assert!(begin.elapsed() >= least, "{tries} tries took {:?}, less than {least:?}", begin.elapsed());
+}
+
+#[test]
+fn a_folder_is_paced_and_a_wish_to_stop_ends_the_wait() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::Folder(FolderStore::new(name(), root.path().to_owned()));
+    let interrupt = Interrupt::new();
+    let pace = Some(Arc::new(Pace::new(1)));
+    let vault = Vault(Arc::new(Inner { name: name(), store, pace })).stopped_by(&interrupt);
+    vault.put(&segment(b"first"), &[0; 1 << 20]).unwrap();
+    let (done, result) = std::sync::mpsc::channel();
+    let waiting = vault.clone();
+    // Its turn comes after twelve days.
+    std::thread::spawn(move || done.send(waiting.put(&segment(b"second"), b"second")).ok());
+    assert!(result.recv_timeout(Duration::from_millis(300)).is_err(), "it does not wait");
+    interrupt.set();
+    let error = result.recv_timeout(Duration::from_secs(120)).expect("it goes on waiting").unwrap_err();
+    assert!(matches!(error, VaultError::Stopped { .. }) && error.hint().is_some(), "{error}");
+    assert_eq!(vault.length(&segment(b"second")).unwrap(), None);
 }
 
 #[test]

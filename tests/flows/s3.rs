@@ -6,6 +6,9 @@ use rustix::process::Signal;
 use std::fs;
 use std::time::Duration;
 
+/// How Garage calls uploads that were begun in parts and never ended, after their number.
+const UNFINISHED: &str = " multipart uploads";
+
 /// A host whose only vault is in the store, under this prefix.
 fn host_of(mut host: Host, garage: &Garage, prefix: &str) -> Host {
     let credentials = host.env.path("credentials");
@@ -46,10 +49,31 @@ fn the_whole_story_on_s3() {
 }
 
 fn stored(prefix: &str) -> u64 {
+    lengths(prefix).into_iter().sum()
+}
+
+/// How long each object below a prefix is.
+fn lengths(prefix: &str) -> Vec<u64> {
     let operator = GARAGE.operator(prefix);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let entries = runtime.block_on(async { operator.list_with("").recursive(true).await.unwrap() });
-    entries.iter().map(|entry| entry.metadata().content_length()).sum()
+    entries.iter().map(|entry| entry.metadata().content_length()).collect()
+}
+
+#[test]
+fn a_bandwidth_is_held_over_a_whole_run() {
+    const RATE: u64 = 2 * 1024 * 1024;
+    let mut host = host_of(Host::of_files(), &GARAGE, "paced");
+    host.more.push_str("bandwidth = \"2MiB/s\"\n");
+    host.write_policy();
+    host.run(&["init"]).exits(0);
+    let (code, document) = host.json(&["backup"]);
+    let shipped = document["report"]["vaults"][0]["bytes_shipped"].as_u64().unwrap();
+    assert!(code == 0 && shipped > 3 * 1024 * 1024, "{document}");
+    let largest = lengths("paced").into_iter().max().unwrap();
+    let least = (shipped - largest) as f64 / RATE as f64;
+    let took = document["report"]["seconds"].as_f64().unwrap();
+    assert!(took >= least, "{shipped} bytes in {took} s, in less than {least} s");
 }
 
 #[test]
@@ -145,7 +169,8 @@ fn a_store_that_is_gone_leaves_the_folder_whole_and_catches_up() {
 
 #[test]
 fn a_killed_run_leaves_nothing_half_done_in_the_store() {
-    let host = host_of(Host::with_databases(), &GARAGE, "killed");
+    let garage = Garage::start();
+    let host = host_of(Host::with_databases(), &garage, "killed");
     host.run(&["init"]).exits(0);
     for round in 0..6u64 {
         let running = host.command(&["backup"]).start();
@@ -160,4 +185,18 @@ fn a_killed_run_leaves_nothing_half_done_in_the_store() {
     }
     host.run(&["backup"]).exits(0);
     host.open(&["verify", "--depth", "opened", "--snapshot", "all"]).exits(0);
+    let described = garage.describe();
+    assert!(described.contains("Objects:") && !described.contains(UNFINISHED), "{described}");
+
+    // That the server would have told:
+    let operator = garage.operator("begun");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut writer = operator.writer("large").await.unwrap();
+        for _ in 0..2 {
+            writer.write(vec![7; 5 << 20]).await.unwrap();
+        }
+    });
+    let described = garage.describe();
+    assert!(described.contains(UNFINISHED), "{described}");
 }

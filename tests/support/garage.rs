@@ -140,6 +140,18 @@ impl Garage {
         });
     }
 
+    /// What the server itself says of the bucket, uploads that were begun and not ended among it.
+    pub(crate) fn describe(&self) -> String {
+        #[expect(clippy::disallowed_methods, reason = "tests ask what they test against")]
+        let said = Command::new(program())
+            .args(["-c".as_ref(), self.folder.path().join("garage.toml").as_os_str()])
+            .args(["bucket", "info", BUCKET])
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    }
+
     fn answers(&self) -> bool {
         if TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             return false;
