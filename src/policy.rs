@@ -153,6 +153,52 @@ pub enum VaultUrl {
         /// Region.
         region: Option<String>,
     },
+    /// `azblob://…`, `gcs://…`, `webdav://…`.
+    Service(ServiceUrl),
+}
+
+/// Where a vault in one of the further kinds of store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceUrl {
+    /// The kind of store.
+    pub service: Service,
+    /// Container, bucket, or host with its port.
+    pub place: String,
+    /// Prefix inside it, without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// Endpoint URL, where the kind has one.
+    pub endpoint: Option<String>,
+}
+
+/// A kind of store that a program reaches only when it was built with the cargo feature of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Azure Blob Storage.
+    Azblob,
+    /// Google Cloud Storage.
+    Gcs,
+    /// A WebDAV server, over https.
+    Webdav,
+}
+
+impl Service {
+    /// Its URL's scheme, which is the feature's name as well.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Azblob => "azblob",
+            Self::Gcs => "gcs",
+            Self::Webdav => "webdav",
+        }
+    }
+
+    /// Whether this program was built with it.
+    pub fn is_built(self) -> bool {
+        match self {
+            Self::Azblob => cfg!(feature = "azblob"),
+            Self::Gcs => cfg!(feature = "gcs"),
+            Self::Webdav => cfg!(feature = "webdav"),
+        }
+    }
 }
 
 impl VaultUrl {

@@ -6,6 +6,7 @@
 //! relied upon ([`Vault::probe`] says what it does). All calls block and must not be made from async code.
 
 mod answer;
+mod credentials;
 mod error;
 mod folder;
 pub mod layout;
@@ -13,6 +14,7 @@ mod objects;
 mod pace;
 pub mod probe;
 mod s3;
+mod service;
 mod transport;
 
 #[cfg(test)]
@@ -367,6 +369,10 @@ impl Store {
             VaultUrl::S3 { bucket, prefix, endpoint, region } => {
                 let place = s3::Bucket { bucket, prefix, endpoint: endpoint.as_deref(), region: region.as_deref() };
                 let operator = s3::operator(name, &place, credentials_file)?;
+                Ok(Self::Objects(ObjectStore::new(name.clone(), operator, Patience::default())?))
+            }
+            VaultUrl::Service(url) => {
+                let operator = service::operator(name, url, credentials_file)?;
                 Ok(Self::Objects(ObjectStore::new(name.clone(), operator, Patience::default())?))
             }
         }

@@ -83,17 +83,22 @@ fn address(url: &VaultUrl) -> String {
     match url {
         VaultUrl::Fs(folder) => format!("folder {}", folder.display()),
         VaultUrl::S3 { bucket, prefix, endpoint, region } => {
-            let mut text = format!("bucket {bucket}");
-            for (word, value) in
-                [("prefix", Some(prefix)), ("endpoint", endpoint.as_ref()), ("region", region.as_ref())]
-            {
-                if let Some(value) = value.filter(|value| !value.is_empty()) {
-                    text.push_str(&format!(", {word} {value}"));
-                }
-            }
-            text
+            in_store(&format!("bucket {bucket}"), prefix, endpoint.as_deref(), region.as_deref())
+        }
+        VaultUrl::Service(url) => {
+            in_store(&format!("{} {}", url.service.as_str(), url.place), &url.prefix, url.endpoint.as_deref(), None)
         }
     }
+}
+
+fn in_store(place: &str, prefix: &str, endpoint: Option<&str>, region: Option<&str>) -> String {
+    let mut text = place.to_owned();
+    for (word, value) in [("prefix", Some(prefix)), ("endpoint", endpoint), ("region", region)] {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            text.push_str(&format!(", {word} {value}"));
+        }
+    }
+    text
 }
 
 fn escape(text: &str) -> String {

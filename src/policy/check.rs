@@ -9,8 +9,8 @@ use super::url;
 use super::values::{self, BadValue};
 use super::wire::{self, BackupWire, KeysWire, ObjectivesWire, Placed, RetentionWire, VaultWire, Wire};
 use super::{
-    BackupPolicy, KeyRole, Keys, Objectives, Policy, Retention, SourceKind, SourcePolicy, TrustedKey, VaultPolicy,
-    VaultUrl, Via,
+    BackupPolicy, KeyRole, Keys, Objectives, Policy, Retention, ServiceUrl, SourceKind, SourcePolicy, TrustedKey,
+    VaultPolicy, VaultUrl, Via,
 };
 use crate::base::{fsio, limits};
 use serde::Deserialize;
@@ -283,6 +283,9 @@ impl<'a> Checker<'a> {
             let place = match url::vault(url.get_ref()).ok()? {
                 VaultUrl::Fs(folder) => folder.to_string_lossy().into_owned(),
                 VaultUrl::S3 { bucket, prefix, endpoint, .. } => format!("{endpoint:?} {bucket}/{prefix}"),
+                VaultUrl::Service(ServiceUrl { service, place, prefix, endpoint }) => {
+                    format!("{} {endpoint:?} {place}/{prefix}", service.as_str())
+                }
             };
             Some((place, url.span()))
         });
@@ -300,6 +303,15 @@ impl<'a> Checker<'a> {
         if let (Some((_, span)), Some(VaultUrl::Fs(_))) = (&credentials_file, &url) {
             let remedy = "remove credentials_file, or write an s3:// url";
             self.add(span, "[[vault]] credentials_file", "a folder needs no credentials", remedy);
+        }
+        if let (None, Some(VaultUrl::Service(_))) = (&credentials_file, &url) {
+            let what = "needs a credentials_file; this kind of store has no other road";
+            self.add(
+                &wire.url.span(),
+                "[[vault]] url",
+                what,
+                "name a file of mode 0600; docs/POLICY.md says what is in it",
+            );
         }
         let via = match &wire.via {
             None => Some(Via::Backup),

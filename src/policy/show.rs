@@ -1,7 +1,7 @@
 //! A policy as it takes effect: every key, defaults filled in, as TOML that `parse` accepts and that shows the same
 //! again. Holds no secret, because a policy holds none.
 
-use super::{Policy, SourceKind, SourcePolicy, VaultPolicy, VaultUrl, Via};
+use super::{Policy, ServiceUrl, SourceKind, SourcePolicy, VaultPolicy, VaultUrl, Via};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -75,20 +75,26 @@ fn url(url: &VaultUrl) -> String {
     match url {
         VaultUrl::Fs(folder) => format!("fs://{}", folder.display()),
         VaultUrl::S3 { bucket, prefix, endpoint, region } => {
-            let mut text = format!("s3://{bucket}");
-            if !prefix.is_empty() {
-                text = format!("{text}/{prefix}");
-            }
-            let pairs = [("endpoint", endpoint), ("region", region)];
-            let given = pairs.iter().filter_map(|(key, value)| value.as_ref().map(|value| (key, value)));
-            for (number, (key, value)) in given.enumerate() {
-                let value = value.replace('%', "%25").replace('&', "%26");
-                let mark = if number == 0 { '?' } else { '&' };
-                text = format!("{text}{mark}{key}={value}");
-            }
-            text
+            in_store("s3", bucket, prefix, &[("endpoint", endpoint), ("region", region)])
+        }
+        VaultUrl::Service(ServiceUrl { service, place, prefix, endpoint }) => {
+            in_store(service.as_str(), place, prefix, &[("endpoint", endpoint)])
         }
     }
+}
+
+fn in_store(scheme: &str, place: &str, prefix: &str, pairs: &[(&str, &Option<String>)]) -> String {
+    let mut text = format!("{scheme}://{place}");
+    if !prefix.is_empty() {
+        text = format!("{text}/{prefix}");
+    }
+    let given = pairs.iter().filter_map(|(key, value)| value.as_ref().map(|value| (key, value)));
+    for (number, (key, value)) in given.enumerate() {
+        let value = value.replace('%', "%25").replace('&', "%26");
+        let mark = if number == 0 { '?' } else { '&' };
+        text = format!("{text}{mark}{key}={value}");
+    }
+    text
 }
 
 fn source(out: &mut Out, source: &SourcePolicy) {

@@ -335,6 +335,43 @@ fn vault_urls_are_checked_and_credentials_never_quoted() {
 }
 
 #[test]
+fn further_kinds_of_store_are_parsed_and_refused_where_they_are_not_built() {
+    let parse = |service: Service, text: &str| super::url::service(service, text).map_err(|bad| bad.what);
+    let azblob = parse(Service::Azblob, "box/a/b?endpoint=https://shop.blob.core.windows.net").unwrap();
+    let endpoint = Some("https://shop.blob.core.windows.net".to_owned());
+    let (place, prefix) = ("box".to_owned(), "a/b".to_owned());
+    assert_eq!(azblob, ServiceUrl { service: Service::Azblob, place, prefix, endpoint });
+    let gcs = parse(Service::Gcs, "bucket").unwrap();
+    assert_eq!((gcs.place.as_str(), gcs.prefix.as_str(), gcs.endpoint), ("bucket", "", None));
+    let webdav = parse(Service::Webdav, "cloud.example.net:8443/remote.php/dav/").unwrap();
+    assert_eq!((webdav.place.as_str(), webdav.prefix.as_str()), ("cloud.example.net:8443", "remote.php/dav"));
+    for (service, text, wrong) in [
+        (Service::Azblob, "box/a", "names no endpoint"),
+        (Service::Gcs, "", "names no bucket"),
+        (Service::Gcs, "b?region=x", "\"region\" is not known"),
+        (Service::Gcs, "b?endpoint=h", "the endpoint is not"),
+        (Service::Webdav, "/folder", "is not a host"),
+        (Service::Webdav, "host:https/x", "is not a host"),
+        (Service::Webdav, "host/x?endpoint=https://h", "\"endpoint\" is not known"),
+        (Service::Webdav, "shop:hunter2@host/x", "holds credentials"),
+        (Service::Azblob, "box?sig=hunter2", "holds credentials"),
+    ] {
+        let said = parse(service, text).unwrap_err();
+        assert!(said.contains(wrong) && !said.contains("hunter2"), "{text}: {said}");
+    }
+    for text in ["azblob://box?endpoint=https://h", "gcs://bucket/p", "webdav://host/p"] {
+        let (name, _) = text.split_once(':').unwrap();
+        let read = read(&good().replace("fs:///srv/vault", text));
+        let (built, said) = match &read {
+            Ok(_) => panic!("without credentials"),
+            Err(error) => (error.to_string().contains("needs a credentials_file"), error.hint().unwrap()),
+        };
+        assert!(built || said.contains(&format!("cargo build --release --locked --features {name}")), "{said}");
+        assert_eq!(built, VaultUrl::parse(text).is_ok());
+    }
+}
+
+#[test]
 fn postgres_urls_are_checked_and_passwords_never_quoted() {
     let source = |url: &str| {
         good().replace(

@@ -1,12 +1,12 @@
 //! The URLs of a policy: where a vault is, and how PostgreSQL is reached. A password never belongs in one; none is
 //! ever quoted back.
 
-use super::VaultUrl;
 use super::shape::{nearest, shown};
 use super::values::{BadValue, absolute, bad};
+use super::{Service, ServiceUrl, VaultUrl};
 
 const VAULT_REMEDY: &str = "write fs:///absolute/folder or s3://bucket/prefix?endpoint=https://…&region=…";
-const CREDENTIALS_REMEDY: &str = "put access_key_id and secret_access_key into a file of mode 0600 and name it by credentials_file; \
+const CREDENTIALS_REMEDY: &str = "put them into a file of mode 0600 and name it by credentials_file; \
      treat the key as seen by everybody who could read the policy";
 const PASSFILE_REMEDY: &str = "use the unix socket (postgresql:///postgres?host=/run/postgresql), or put the password into a \
      libpq passfile of mode 0600 and name it by passfile; treat the password as seen by everybody who could read the policy";
@@ -19,6 +19,9 @@ pub(super) fn vault(text: &str) -> Result<VaultUrl, BadValue> {
     match text.split_once("://") {
         Some(("fs", rest)) => fs(rest),
         Some(("s3", rest)) => s3(rest),
+        Some(("azblob", rest)) => built(service(Service::Azblob, rest)?),
+        Some(("gcs", rest)) => built(service(Service::Gcs, rest)?),
+        Some(("webdav", rest)) => built(service(Service::Webdav, rest)?),
         Some((scheme, _)) => {
             bad(format!("a vault cannot be reached by {:?}", format!("{}://", shown(scheme))), VAULT_REMEDY)
         }
@@ -37,6 +40,54 @@ fn fs(rest: &str) -> Result<VaultUrl, BadValue> {
 }
 
 fn s3(rest: &str) -> Result<VaultUrl, BadValue> {
+    let (bucket, prefix, query) = in_store(rest)?;
+    check_bucket(bucket)?;
+    let [endpoint, region] = values_of(query, ["endpoint", "region"])?;
+    if let Some(url) = &endpoint {
+        check_endpoint(url)?;
+    }
+    if region.as_deref().is_some_and(|region| !is_plain(region)) {
+        return bad("the region holds odd characters", "write the region's name as the store gives it");
+    }
+    Ok(VaultUrl::S3 { bucket: bucket.to_owned(), prefix, endpoint, region })
+}
+
+/// A URL of one of the further kinds of store, whether the program was built with it or not.
+pub(super) fn service(service: Service, rest: &str) -> Result<ServiceUrl, BadValue> {
+    let (place, prefix, query) = in_store(rest)?;
+    let endpoint = match service {
+        Service::Azblob | Service::Gcs => {
+            check_bucket(place)?;
+            let [endpoint] = values_of(query, ["endpoint"])?;
+            endpoint
+        }
+        Service::Webdav => {
+            check_host(place)?;
+            let [] = values_of(query, [])?;
+            None
+        }
+    };
+    if let Some(url) = &endpoint {
+        check_endpoint(url)?;
+    } else if service == Service::Azblob {
+        let remedy = "write azblob://container/prefix?endpoint=https://ACCOUNT.blob.core.windows.net";
+        return bad("names no endpoint, and with it no account", remedy);
+    }
+    Ok(ServiceUrl { service, place: place.to_owned(), prefix, endpoint })
+}
+
+/// Refuses what this program was built without.
+fn built(url: ServiceUrl) -> Result<VaultUrl, BadValue> {
+    if url.service.is_built() {
+        return Ok(VaultUrl::Service(url));
+    }
+    let name = url.service.as_str();
+    let what = format!("needs a program that was built with the feature {name}; this one was not");
+    bad(what, format!("build it with: cargo build --release --locked --features {name}"))
+}
+
+/// What follows a store's scheme, in parts: place, prefix without slashes at its ends, query.
+fn in_store(rest: &str) -> Result<(&str, String, &str), BadValue> {
     if rest.contains('#') {
         return bad("holds a '#'", VAULT_REMEDY);
     }
@@ -44,50 +95,63 @@ fn s3(rest: &str) -> Result<VaultUrl, BadValue> {
         return bad("holds credentials, or an '@' that could end them", CREDENTIALS_REMEDY);
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let (place, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let prefix = prefix.trim_matches('/');
+    if !prefix.is_empty() && prefix.split('/').any(|part| part.is_empty() || part.starts_with('.') || !is_plain(part)) {
+        let remedy = "use letters, digits, '.', '-', '_' and single slashes, no part first a '.'";
+        return bad(format!("{:?} is not a usable prefix", shown(prefix)), remedy);
+    }
+    Ok((place, prefix.to_owned(), query))
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn check_bucket(bucket: &str) -> Result<(), BadValue> {
     if bucket.is_empty() {
         return bad("names no bucket", "write s3://bucket/prefix");
     }
-    let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     if bucket.len() > 63 || !is_plain(bucket) || bucket.starts_with(['.', '-']) {
         return bad(
             format!("{:?} is not a bucket's name", shown(bucket)),
             "use at most 63 letters, digits, '.', '-' or '_'",
         );
     }
-    let prefix = prefix.trim_matches('/');
-    if !prefix.is_empty() && prefix.split('/').any(|part| part.is_empty() || part.starts_with('.') || !is_plain(part)) {
-        let remedy = "use letters, digits, '.', '-', '_' and single slashes, no part first a '.'";
-        return bad(format!("{:?} is not a usable prefix", shown(prefix)), remedy);
+    Ok(())
+}
+
+/// A host, perhaps with a port.
+fn check_host(place: &str) -> Result<(), BadValue> {
+    const REMEDY: &str = "write webdav://host/folder or webdav://host:port/folder; it is reached over https";
+    let (host, port) = place.split_once(':').unwrap_or((place, "443"));
+    if host.is_empty() || host.starts_with(['.', '-']) || !is_plain(host) || port.parse::<u16>().is_err() {
+        return bad(format!("{:?} is not a host", shown(place)), REMEDY);
     }
-    let (mut endpoint, mut region) = (None, None);
+    Ok(())
+}
+
+/// The values of these query keys, each of which may stand there once.
+fn values_of<const N: usize>(query: &str, known: [&'static str; N]) -> Result<[Option<String>; N], BadValue> {
+    let mut found = [const { None }; N];
     for (key, value) in pairs(query)? {
-        let slot = match key.as_str() {
-            "endpoint" => &mut endpoint,
-            "region" => &mut region,
-            other => return unknown_s3_key(other),
-        };
-        if value.is_empty() || slot.replace(value).is_some() {
+        let Some(number) = known.iter().position(|known| *known == key) else { return unknown_key(&key, &known) };
+        if value.is_empty() || found[number].replace(value).is_some() {
             return bad(format!("the query key {key:?} is empty or stands twice"), VAULT_REMEDY);
         }
     }
-    if let Some(url) = &endpoint {
-        check_endpoint(url)?;
-    }
-    if region.as_deref().is_some_and(|region| !is_plain(region)) {
-        return bad("the region holds odd characters", "write the region's name as the store gives it");
-    }
-    Ok(VaultUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), endpoint, region })
+    Ok(found)
 }
 
-fn unknown_s3_key(key: &str) -> Result<VaultUrl, BadValue> {
+fn unknown_key<T>(key: &str, known: &[&'static str]) -> Result<T, BadValue> {
     let lower = key.to_ascii_lowercase();
-    if ["key", "secret", "token", "password", "credential"].iter().any(|word| lower.contains(word)) {
+    if ["key", "secret", "token", "password", "credential", "sig"].iter().any(|word| lower.contains(word)) {
         return bad(format!("holds credentials (the query key {:?})", shown(key)), CREDENTIALS_REMEDY);
     }
-    let remedy = match nearest(key, ["endpoint", "region"].into_iter()) {
+    let remedy = match nearest(key, known.iter().copied()) {
         Some(known) => format!("did you mean {known:?}?"),
-        None => "remove it; known are endpoint and region".to_owned(),
+        None if known.is_empty() => "remove it; there are none".to_owned(),
+        None => format!("remove it; known are {}", known.join(" and ")),
     };
     bad(format!("the query key {:?} is not known", shown(key)), remedy)
 }

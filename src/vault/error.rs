@@ -1,7 +1,7 @@
 //! Why a vault did not do what it was asked, on which object, and what to do. Holds no credential and no content.
 
 use super::answer::StoreError;
-use super::s3::CredentialsError;
+use super::credentials::CredentialsError;
 use crate::base::ids::VaultName;
 use jiff::Timestamp;
 use std::error::Error;
@@ -24,6 +24,14 @@ pub enum VaultError {
     Stopped {
         /// Which vault.
         vault: VaultName,
+    },
+    /// This program was built without what reaches that kind of store.
+    #[error("vault {vault}: this program was built without the feature {feature}, which reaches it")]
+    NotBuilt {
+        /// Which vault.
+        vault: VaultName,
+        /// The cargo feature.
+        feature: &'static str,
     },
     /// Its credentials cannot be used.
     #[error("vault {vault}: its credentials cannot be used")]
@@ -238,13 +246,9 @@ impl VaultError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Credentials { source, .. } => {
-                return match source.as_ref() {
-                    CredentialsError::File(error) => error.hint(),
-                    CredentialsError::Malformed { .. } => Some(
-                        "write two lines: access_key_id = \"…\" and secret_access_key = \"…\", mode 0600".to_owned(),
-                    ),
-                };
+            Self::Credentials { source, .. } => return source.hint(),
+            Self::NotBuilt { feature, .. } => {
+                return Some(format!("build it with: cargo build --release --locked --features {feature}"));
             }
             Self::SetUp { .. } => "check the vault's url in the policy: bucket, endpoint, region",
             Self::Missing { folder, .. } => {

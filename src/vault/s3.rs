@@ -1,11 +1,10 @@
 //! A vault in an S3 bucket: where it is, and with whose credentials. How it is read and written is the same as for any
 //! other object store.
 
+use super::credentials;
 use super::error::VaultError;
 use super::transport;
-use crate::base::fsio::{self, FileError};
 use crate::base::ids::VaultName;
-use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
 use opendal::Operator;
 use opendal::services::S3;
 use serde::Deserialize;
@@ -14,6 +13,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The region where none is named: S3's own default, which stores that know no regions accept.
 const REGION_DEFAULT: &str = "us-east-1";
+
+/// What stands in the credentials file.
+const KEYS: &str = "access_key_id and secret_access_key";
 
 /// Where a bucket is.
 pub(super) struct Bucket<'a> {
@@ -33,26 +35,6 @@ struct Credentials {
     session_token: Option<String>,
 }
 
-/// Why a credentials file cannot be used. Never quotes it.
-#[derive(Debug, thiserror::Error)]
-pub enum CredentialsError {
-    /// It cannot be read, or others can read it.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// It is not what it should be.
-    #[error("{file} is not TOML with access_key_id and secret_access_key{}", place(.line))]
-    Malformed {
-        /// The file.
-        file: String,
-        /// Where reading stopped.
-        line: Option<usize>,
-    },
-}
-
-fn place(line: &Option<usize>) -> String {
-    line.map(|line| format!(" (line {line})")).unwrap_or_default()
-}
-
 /// An operator for the bucket. Touches no network. Without a credentials file the AWS variables and files are used.
 pub(super) fn operator(
     vault: &VaultName,
@@ -70,8 +52,8 @@ pub(super) fn operator(
         builder = builder.endpoint(endpoint);
     }
     if let Some(file) = credentials_file {
-        let credentials =
-            read(file).map_err(|source| VaultError::Credentials { vault: vault.clone(), source: Box::new(source) })?;
+        let credentials = credentials::read::<Credentials>(file, KEYS)
+            .map_err(|source| VaultError::Credentials { vault: vault.clone(), source: Box::new(source) })?;
         builder = builder
             .disable_config_load()
             .access_key_id(&credentials.access_key_id)
@@ -83,16 +65,6 @@ pub(super) fn operator(
     let operator = Operator::new(builder)
         .map_err(|source| VaultError::SetUp { vault: vault.clone(), source: Box::new(source) })?;
     Ok(operator.with_context(transport::checked()))
-}
-
-fn read(file: &Path) -> Result<Credentials, CredentialsError> {
-    let content = fsio::read_private(file, SMALL_OBJECT_BYTES_MAX)?;
-    let malformed = |line| CredentialsError::Malformed { file: file.display().to_string(), line };
-    let text = std::str::from_utf8(content.expose()).map_err(|_| malformed(None))?;
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
-        malformed(line)
-    })
 }
 
 #[cfg(test)]
