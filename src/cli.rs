@@ -134,9 +134,12 @@ pub struct Demo {
     /// Keep everything in this new folder instead of wiping it.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
-    /// Write to the vault at this URL instead of a folder in the sandbox.
+    /// Make the vault at this URL instead of in the sandbox. Nothing may be there yet; what was put there stays.
     #[arg(long, value_name = "URL")]
     pub vault: Option<String>,
+    /// The credentials of that vault: the demo's verbs inherit no AWS variables.
+    #[arg(long, value_name = "FILE", requires = "vault")]
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// `keygen`.

@@ -1,6 +1,7 @@
 //! Vaults in a real S3 store: the same story as in a folder, and a store that goes away in the middle.
 
 use crate::support::garage::{GARAGE, Garage};
+use crate::support::env::TestEnv;
 use crate::support::host::{Host, WALLET};
 use rustix::process::Signal;
 use std::fs;
@@ -58,6 +59,21 @@ fn lengths(prefix: &str) -> Vec<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let entries = runtime.block_on(async { operator.list_with("").recursive(true).await.unwrap() });
     entries.iter().map(|entry| entry.metadata().content_length()).collect()
+}
+
+#[test]
+fn the_demo_plays_on_s3_with_every_step_and_refuses_a_vault_that_is_there() {
+    let env = TestEnv::new();
+    let credentials = env.path("credentials");
+    GARAGE.credentials(&credentials);
+    let url = GARAGE.url("demo");
+    let demo = ["demo", "--vault", &url, "--credentials-file", credentials.to_str().unwrap()];
+    let ended = env.run(&demo).exits(0).prints("Verdict: PASSED").prints("one bit flipped").prints("stays at s3://");
+    assert!(!ended.stdout.contains("left out"), "{ended}");
+    assert!(stored("demo") > 1024 * 1024);
+    assert!(!ended.stdout.contains(Garage::SECRET_KEY) && !ended.stderr.contains(Garage::SECRET_KEY));
+    env.run(&demo).exits(2).complains("there is a vault at").complains("already");
+    env.run(&demo[..3]).exits(2).complains("--credentials-file FILE");
 }
 
 #[test]

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 /// The bucket that is there.
 pub(crate) const BUCKET: &str = "relay-backups";
 const ACCESS_KEY: &str = "GK31c2f218a2e44f485b94239e";
-const SECRET_KEY: &str = "b892c0665f0ada8a4755dae98baa3b133590e11dae3bcc1f9d769d67f16c3835";
 /// How long the server may take until it answers; it exists to end a hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -28,6 +27,9 @@ pub(crate) struct Garage {
 }
 
 impl Garage {
+    /// The secret half of the bucket's key.
+    pub(crate) const SECRET_KEY: &str = "b892c0665f0ada8a4755dae98baa3b133590e11dae3bcc1f9d769d67f16c3835";
+
     /// A fresh server that runs.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("rb-garage-").tempdir().unwrap();
@@ -61,7 +63,7 @@ impl Garage {
             .args(["-c".as_ref(), self.folder.path().join("garage.toml").as_os_str()])
             .args(["server", "--single-node", "--default-bucket"])
             .env("GARAGE_DEFAULT_ACCESS_KEY", ACCESS_KEY)
-            .env("GARAGE_DEFAULT_SECRET_KEY", SECRET_KEY)
+            .env("GARAGE_DEFAULT_SECRET_KEY", Self::SECRET_KEY)
             .env("GARAGE_DEFAULT_BUCKET", BUCKET)
             .env("RUST_LOG", "garage=warn")
             .stdin(Stdio::null())
@@ -104,7 +106,7 @@ impl Garage {
     /// Writes a credentials file, mode 0600.
     pub(crate) fn credentials(&self, file: &Path) {
         use std::os::unix::fs::OpenOptionsExt;
-        let text = format!("access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n");
+        let text = format!("access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{}\"\n", Self::SECRET_KEY);
         let mut open = fs::OpenOptions::new();
         let mut file = open.write(true).create(true).truncate(true).mode(0o600).open(file).unwrap();
         std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
@@ -120,7 +122,7 @@ impl Garage {
             .region("garage")
             .disable_config_load()
             .access_key_id(ACCESS_KEY)
-            .secret_access_key(SECRET_KEY);
+            .secret_access_key(Self::SECRET_KEY);
         opendal::Operator::new(builder).unwrap()
     }
 

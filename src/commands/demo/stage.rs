@@ -2,17 +2,28 @@
 
 use crate::base::exec::Exec;
 use crate::base::fsio::{self, FileError};
+use crate::base::ids::{BadId, NodeName};
+use crate::base::limits::{MANIFEST_BYTES_MAX, OBJECT_BYTES_MAX};
 use crate::cli::Demo;
 use crate::commands::Edge;
+use crate::engine::Error;
 use crate::engine::error::chain;
+use crate::engine::survey::entries;
 use crate::exit::Failure;
+use crate::policy::VaultUrl;
 use crate::sandbox::cluster::Cluster;
 use crate::sandbox::node::{Moment, Wallet, wallet_content};
 use crate::sandbox::shop::{Shop, Size};
+use crate::vault::layout::{ObjectKey, Prefix};
+use crate::vault::{Trouble, Vault, VaultError};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// The demo's node.
+const NODE: &str = "demo-btc-01";
+/// The demo's vault.
+const VAULT: &str = "local";
 /// How large the demo's shop is.
 const INVOICES: u64 = 4000;
 /// The shop's own secrets, made up.
@@ -68,7 +79,7 @@ pub(super) fn folder(edge: &Edge<'_>, args: &Demo) -> Result<Sandbox, Failure> {
 
 /// Starts the shop's PostgreSQL server.
 pub(super) fn cluster(edge: &Edge<'_>) -> Result<Cluster, Failure> {
-    Ok(Cluster::start(&edge.scratch).map_err(crate::engine::Error::from)?)
+    Ok(Cluster::start(&edge.scratch).map_err(Error::from)?)
 }
 
 /// What stands in the sandbox.
@@ -79,20 +90,51 @@ pub(super) struct Stage<'c> {
     cluster: &'c Cluster,
     shop: Shop<'c>,
     wallet: Wallet,
-    vault_url: Option<String>,
-    sizes: BTreeMap<&'static str, u64>,
-    flipped: Option<(PathBuf, Vec<u8>)>,
+    store: Store,
+    sizes: BTreeMap<String, u64>,
+    flipped: Option<(ObjectKey, Vec<u8>)>,
+}
+
+/// Where the demo's vault is.
+pub(super) struct Store {
+    /// As the policy says it.
+    url: String,
+    credentials_file: Option<PathBuf>,
+    vault: Vault,
+}
+
+/// Finds out where the vault will be, and that nothing is there.
+pub(super) fn store(args: &Demo, sandbox: &Sandbox) -> Result<Store, Failure> {
+    let url = args.vault.clone().unwrap_or_else(|| format!("fs://{}/vault", sandbox.path().display()));
+    let place = VaultUrl::parse(&url).map_err(|error| Failure::usage(format!("--vault: {error}")))?;
+    let is_folder = matches!(place, VaultUrl::Fs(_));
+    let credentials_file = match &args.credentials_file {
+        None if is_folder => None,
+        Some(_) if is_folder => return Err(Failure::usage("--credentials-file: a folder needs none")),
+        Some(file) => Some(std::fs::canonicalize(file).map_err(FileError::io("look at", file))?),
+        None => {
+            return Err(Failure::usage(
+                "--vault: name its credentials with --credentials-file FILE; the demo's verbs inherit no AWS variables",
+            ));
+        }
+    };
+    let vault = Vault::open_url(VAULT.parse().map_err(Error::from)?, &place, credentials_file.as_deref());
+    let vault = vault.map_err(Error::from)?;
+    if vault.identify().map_err(Error::from)?.is_some() {
+        return Err(Failure::usage(format!("--vault: there is a vault at {url} already; the demo makes its own")));
+    }
+    Ok(Store { url, credentials_file, vault })
 }
 
 impl<'c> Stage<'c> {
     /// Sets the stage: databases, wallet, files.
     pub(super) fn set(
         edge: &'c Edge<'c>,
-        args: &Demo,
+        store: Store,
         sandbox: Sandbox,
         cluster: &'c Cluster,
     ) -> Result<Self, Failure> {
-        let shop = Shop::create(cluster, 7, Size::Invoices(INVOICES)).map_err(crate::engine::Error::from)?;
+        let shop = Shop::create(cluster, 7, Size::Invoices(INVOICES)).map_err(Error::from)?;
         let path = sandbox.path();
         for folder in ["owner", "host/medusa", "restored", "quarantine"] {
             fsio::create_folder(&path.join(folder), 0o700)?;
@@ -102,8 +144,7 @@ impl<'c> Stage<'c> {
         let mut wallet = Wallet::create(&lightning).map_err(FileError::io("make the wallet in", &lightning))?;
         wallet.live_until(Moment::ChannelsOpen).map_err(FileError::io("play the wallet's life into", &lightning))?;
         let program = edge.program.clone();
-        let (vault_url, sizes) = (args.vault.clone(), BTreeMap::new());
-        Ok(Self { edge, sandbox, program, cluster, shop, wallet, vault_url, sizes, flipped: None })
+        Ok(Self { edge, sandbox, program, cluster, shop, wallet, store, sizes: BTreeMap::new(), flipped: None })
     }
 
     fn path(&self, inside: &str) -> PathBuf {
@@ -122,11 +163,14 @@ impl<'c> Stage<'c> {
         let recipient =
             text.lines().find_map(|line| line.strip_prefix("# public key: ")).ok_or("the key names no recipient")?;
         let path = self.sandbox.path().display();
-        let vault = self.vault_url.clone().unwrap_or_else(|| format!("fs://{path}/vault"));
+        let mut vault = format!("[[vault]]\nname = \"{VAULT}\"\nurl = \"{}\"\n", self.store.url);
+        if let Some(file) = &self.store.credentials_file {
+            vault.push_str(&format!("credentials_file = {:?}\n", file.display().to_string()));
+        }
         let databases = format!("[\"{}\", \"{}\"]", Shop::BTCPAY, Shop::NBXPLORER);
         let policy = format!(
-            "node = \"demo-btc-01\"\nstate_dir = \"{path}/host/state\"\n\n[keys]\nrecipients = [\"{recipient}\"]\n\n\
-             [objectives]\nrpo = \"26h\"\n\n[[vault]]\nname = \"local\"\nurl = \"{vault}\"\n\n\
+            "node = \"{NODE}\"\nstate_dir = \"{path}/host/state\"\n\n[keys]\nrecipients = [\"{recipient}\"]\n\n\
+             [objectives]\nrpo = \"26h\"\n\n{vault}\n\
              [[source]]\nname = \"cln\"\nkind = \"cln\"\nlightning_dir = \"{path}/host/lightning\"\nnetwork = \"regtest\"\n\n\
              [[source]]\nname = \"btcpay\"\nkind = \"postgres\"\nurl = \"{}\"\ndatabases = {databases}\n\n\
              [[source]]\nname = \"medusa\"\nkind = \"files\"\npaths = [\"{path}/host/medusa\"]\n",
@@ -167,20 +211,21 @@ impl<'c> Stage<'c> {
         fsio::write_durably(&self.path("host/medusa/.env"), env.as_bytes(), 0o600).map_err(|error| chain(&error))
     }
 
-    /// How many bytes lie in the vault; none when it is not a folder of the sandbox.
-    pub(super) fn vault_bytes(&self) -> Option<u64> {
-        self.vault_url.is_none().then(|| files(&self.path("vault")).iter().map(|(_, length)| length).sum())
+    /// How many bytes lie in the vault.
+    pub(super) fn vault_bytes(&self) -> Result<u64, String> {
+        let mut bytes = 0;
+        let all = self.store.vault.visit(&Prefix::all(), &mut |listed| bytes += listed.length);
+        all.map(|_| bytes).map_err(|error| chain(&error))
     }
 
     /// Remembers a size.
-    pub(super) fn remember(&mut self, name: &'static str, bytes: Option<u64>) {
-        self.sizes.extend(bytes.map(|bytes| (name, bytes)));
+    pub(super) fn remember(&mut self, name: &str, bytes: u64) {
+        self.sizes.insert(name.to_owned(), bytes);
     }
 
-    /// What was remembered, twice, and what lies in the vault now.
-    pub(super) fn growth(&self, since: &str) -> Option<(u64, u64, u64)> {
-        let before = *self.sizes.get(since)?;
-        Some((before, before, self.vault_bytes()?))
+    /// What was remembered.
+    pub(super) fn remembered(&self, name: &str) -> Result<u64, String> {
+        self.sizes.get(name).copied().ok_or_else(|| format!("the step that measures the {name} backup failed"))
     }
 
     /// Holds what was extracted against what is on the host.
@@ -218,34 +263,43 @@ impl<'c> Stage<'c> {
         if live == restored { Ok(()) } else { Err("the extracted wallet differs from the live one".into()) }
     }
 
-    /// Flips one bit in the largest object of the newest snapshot; gives the object's name.
+    /// Flips one bit in the largest object of the newest snapshot; gives the object's name. `None` where the store does
+    /// not let an object be replaced.
     pub(super) fn flip_bit(&mut self) -> Result<Option<String>, String> {
-        if self.vault_url.is_some() {
-            return Ok(None);
-        }
-        let node = self.path("vault/nodes/demo-btc-01");
-        let snapshots = std::fs::read_dir(node.join("snapshots")).map_err(|error| chain(&error))?;
-        let newest = snapshots.flatten().map(|entry| entry.path()).max().ok_or("the vault holds no snapshot")?;
-        let manifest = std::fs::read(newest.join("manifest.json")).map_err(|error| chain(&error))?;
+        let failed = |error: VaultError| chain(&error);
+        let node: NodeName = NODE.parse().map_err(|error: BadId| chain(&error))?;
+        let vault = &self.store.vault;
+        let entries = entries(vault, &node).map_err(failed)?;
+        let newest = entries.iter().rfind(|entry| entry.is_committed()).ok_or("the vault holds no snapshot")?;
+        let manifest = vault.get(&ObjectKey::manifest(&node, &newest.id), MANIFEST_BYTES_MAX).map_err(failed)?;
         let manifest = crate::manifest::decode(&manifest).map_err(|error| chain(&error))?;
         let largest = manifest.segments().max_by_key(|segment| segment.length).ok_or("the snapshot is empty")?;
-        let object = largest.object.as_str();
-        let file = node.join("segments").join(&object[..2]).join(format!("{object}.age"));
-        let bytes = std::fs::read(&file).map_err(|error| chain(&error))?;
+        let key = ObjectKey::segment(&node, &largest.object);
+        let bytes = vault.get(&key, OBJECT_BYTES_MAX as u64).map_err(failed)?;
         let mut changed = bytes.clone();
         let middle = changed.len() / 2;
         changed[middle] ^= 1;
-        std::fs::write(&file, changed).map_err(|error| chain(&error))?;
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        say(self.edge, &format!("   one bit flipped in object {name}"));
-        self.flipped = Some((file, bytes));
-        Ok(Some(name))
+        match vault.put(&key, &changed) {
+            Err(error) if error.trouble() == Trouble::Denied => return Ok(None),
+            done => done.map_err(failed)?,
+        }
+        if vault.get(&key, OBJECT_BYTES_MAX as u64).map_err(failed)? == bytes {
+            return Ok(None);
+        }
+        say(self.edge, &format!("   one bit flipped in object {}", largest.object));
+        self.flipped = Some((key, bytes));
+        Ok(Some(largest.object.to_string()))
     }
 
     /// Puts the bit back.
     pub(super) fn flip_back(&mut self) -> Result<(), String> {
-        let Some((file, bytes)) = self.flipped.take() else { return Ok(()) };
-        std::fs::write(file, bytes).map_err(|error| chain(&error))
+        let Some((key, bytes)) = self.flipped.take() else { return Ok(()) };
+        self.store.vault.put(&key, &bytes).map_err(|error| chain(&error))
+    }
+
+    /// Where the vault is that outlives the sandbox, if it does.
+    pub(super) fn elsewhere(&self) -> Option<&str> {
+        (!self.store.url.contains(&self.sandbox.path().display().to_string())).then_some(self.store.url.as_str())
     }
 
     /// Ends the story; gives the folder when it was kept.
@@ -266,17 +320,4 @@ fn is_answer(line: &str) -> bool {
     ["Error:", "Caused by:", "Hint:", "  Hint:", "Note:", "Not whole:", "Too old:", "Failed:", "DAMAGE:"]
         .iter()
         .any(|start| line.starts_with(start))
-}
-
-fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
-    let mut found = Vec::new();
-    let Ok(entries) = std::fs::read_dir(folder) else { return found };
-    for entry in entries.flatten() {
-        match entry.metadata() {
-            Ok(meta) if meta.is_dir() => found.extend(files(&entry.path())),
-            Ok(meta) => found.push((entry.path(), meta.len())),
-            Err(_) => {}
-        }
-    }
-    found
 }
