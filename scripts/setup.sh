@@ -61,6 +61,9 @@ missing_packages() {
     has tar || printf ' tar'
     { has getfattr && has setfattr; } || printf ' attr'
     has setpriv || printf ' util-linux'
+    # The printed kit is looked at in a real browser, on real paper sizes.
+    has chromium || printf ' chromium fonts-liberation'
+    { has pdftotext && has pdfinfo; } || printf ' poppler-utils'
 }
 
 # Runs a command with the rights that installing needs.

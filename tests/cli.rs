@@ -4,6 +4,7 @@ mod extract;
 mod identities;
 mod json;
 mod kit;
+mod kit_on_paper;
 mod policy;
 
 use crate::support::env::TestEnv;

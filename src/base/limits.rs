@@ -98,8 +98,8 @@ const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_AVERAGE);
 const _: () = assert!(SEGMENT_BYTES_AVERAGE < SEGMENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MAX < OBJECT_BYTES_MAX);
 const _: () = assert!(PRECIOUS_BYTES_MAX < SEGMENT_BYTES_MIN as u64);
-// A segment over the slowest uplink, which all putters of a vault share, gets through by the rate alone; the fixed wait is
-// there for what the store does meanwhile, and covers three more vaults behind the same uplink.
+// A segment over the slowest uplink, which all putters of a vault share, gets through by the rate alone; the fixed wait
+// is there for what the store does meanwhile, and covers three more vaults behind the same uplink.
 const _: () = assert!(UPLINK_RATE_MIN / VAULT_PUTTERS as u64 > VAULT_RATE_MIN);
 const _: () = assert!(
     4 * VAULT_PUTTERS as u64 * OBJECT_BYTES_MAX as u64 / UPLINK_RATE_MIN

@@ -46,11 +46,18 @@ pub fn kit(policy: &Policy, now: jiff::Timestamp) -> Result<String, Error> {
     let mut vaults = String::new();
     for vault in &policy.vaults {
         let offsite = if vault.offsite { " (offsite)" } else { "" };
-        row(&mut vaults, &[&format!("{}{offsite}", vault.name), &address(&vault.url)]);
+        let place: Vec<String> = address(&vault.url).iter().map(|part| whole(part)).collect();
+        vaults.push_str(&format!(
+            "<tr><td>{}{offsite}</td><td>{}</td></tr>\n",
+            escape(vault.name.as_str()),
+            place.join(", ")
+        ));
     }
     let mut recipients = String::new();
     for recipient in &state.recipients {
-        row(&mut recipients, &[recipient, &fingerprint(recipient)[..8], ""]);
+        let (recipient, id) = (escape(recipient), &fingerprint(recipient)[..8]);
+        recipients
+            .push_str(&format!("<tr><td class=\"hex\">{recipient}</td><td class=\"hex\">{id}</td><td></td></tr>\n"));
     }
     let key = state.signing.public();
     let filled = [
@@ -70,35 +77,31 @@ pub fn kit(policy: &Policy, now: jiff::Timestamp) -> Result<String, Error> {
     Ok(page)
 }
 
-fn row(out: &mut String, cells: &[&str]) {
-    out.push_str("<tr>");
-    for cell in cells {
-        out.push_str(&format!("<td>{}</td>", escape(cell)));
-    }
-    out.push_str("</tr>\n");
-}
-
-/// Where a vault is, without anything that only this host needs.
-fn address(url: &VaultUrl) -> String {
+/// Where a vault is, in parts, without anything that only this host needs.
+fn address(url: &VaultUrl) -> Vec<String> {
     match url {
-        VaultUrl::Fs(folder) => format!("folder {}", folder.display()),
+        VaultUrl::Fs(folder) => vec![format!("folder {}", folder.display())],
         VaultUrl::S3 { bucket, prefix, endpoint, region } => {
-            in_store(&format!("bucket {bucket}"), prefix, endpoint.as_deref(), region.as_deref())
+            in_store(format!("bucket {bucket}"), prefix, endpoint.as_deref(), region.as_deref())
         }
         VaultUrl::Service(url) => {
-            in_store(&format!("{} {}", url.service.as_str(), url.place), &url.prefix, url.endpoint.as_deref(), None)
+            let place = format!("{} {}", url.service.as_str(), url.place);
+            in_store(place, &url.prefix, url.endpoint.as_deref(), None)
         }
     }
 }
 
-fn in_store(place: &str, prefix: &str, endpoint: Option<&str>, region: Option<&str>) -> String {
-    let mut text = place.to_owned();
+fn in_store(place: String, prefix: &str, endpoint: Option<&str>, region: Option<&str>) -> Vec<String> {
+    let mut parts = vec![place];
     for (word, value) in [("prefix", Some(prefix)), ("endpoint", endpoint), ("region", region)] {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            text.push_str(&format!(", {word} {value}"));
-        }
+        parts.extend(value.filter(|value| !value.is_empty()).map(|value| format!("{word} {value}")));
     }
-    text
+    parts
+}
+
+/// A text that is broken at a line's end only where it is longer than a line: a hyphen there would look like ours.
+fn whole(text: &str) -> String {
+    format!("<span class=\"whole\">{}</span>", escape(text))
 }
 
 fn escape(text: &str) -> String {

@@ -1,6 +1,6 @@
-//! What each vault's store does with a second put and with a removal, remembered from run to run: a store that kept what
-//! it was given and no longer does may have been opened to a thief. Only told, never relied upon; nothing here may make
-//! a backup fail.
+//! What each vault's store does with a second put and with a removal, remembered from run to run: a store that kept
+//! what it was given and no longer does may have been opened to a thief. Only told, never relied upon; nothing here
+//! may make a backup fail.
 
 use super::error::chain;
 use super::state::{StateFolder, read_json, write_json};

@@ -10,8 +10,8 @@ use crate::policy::ServiceUrl;
 use opendal::Operator;
 use std::path::Path;
 
-/// An operator for a store of such a kind. Touches no network. Always with a credentials file: the services' own ways to
-/// find credentials start programs and ask the network.
+/// An operator for a store of such a kind. Touches no network. Always with a credentials file: the services' own ways
+/// to find credentials start programs and ask the network.
 #[cfg_attr(
     not(any(feature = "azblob", feature = "gcs", feature = "webdav")),
     expect(unused_variables, reason = "without a feature there is nothing to open")

@@ -87,7 +87,7 @@ pub struct VaultRow {
     pub objects_shipped: u64,
     /// Bytes put in this run.
     pub bytes_shipped: u64,
-    /// What becomes of a put there where there is an object already, with this host's credentials, as it was last tried.
+    /// What becomes of a put there where there is an object already, with this host's credentials, as last tried.
     pub write_once: WriteOnce,
     /// When that was tried, UTC; absent when it never was.
     pub probed: Option<String>,
