@@ -50,7 +50,7 @@ fn print(page: &str) -> Printed {
     let (pdf, log) = (env.path("kit.pdf"), env.path("requests.json"));
     let started = env
         .program("chromium")
-        .args(&BROWSER)
+        .args(BROWSER)
         .arg(format!("--user-data-dir={}", env.path("browser").display()))
         .arg("--host-resolver-rules=MAP * ~NOTFOUND")
         .arg(format!("--log-net-log={}", log.display()))
@@ -142,7 +142,7 @@ fn the_kit_comes_out_readable_on_paper_and_asks_nobody() {
 #[test]
 fn a_page_that_asks_or_leaves_the_paper_is_noticed() {
     let printed = print(
-        "<!DOCTYPE html><title>x</title><p style=\"margin-left: -40px; white-space: nowrap\">outside</p>\
+        "<!DOCTYPE html><title>x</title><style>@page { size: A4; margin: 2mm } body { margin: 0 }</style><p>outside</p>\
          <img src=\"http://pictures.example.net/pixel.png\">",
     );
     assert_eq!(printed.asked, ["http://pictures.example.net/pixel.png"]);
