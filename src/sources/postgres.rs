@@ -11,6 +11,7 @@ mod marks;
 mod passfile;
 pub(crate) mod programs;
 mod prove;
+pub mod restore;
 mod survey;
 
 pub use archive::{Archive, ArchiveError, ArchiveSequence, ArchiveTable, ArchiveView, Scanner};

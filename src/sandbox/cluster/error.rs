@@ -3,7 +3,7 @@
 use crate::base::exec::ExecError;
 use crate::base::fsio::FileError;
 use crate::sources::postgres::PostgresError;
-use std::io;
+use crate::sources::postgres::restore::RestoreError;
 use std::path::PathBuf;
 
 /// Why a scratch cluster could not be made or filled.
@@ -53,32 +53,9 @@ pub enum ClusterError {
         #[source]
         source: PostgresError,
     },
-    /// The dump comes from a newer server.
-    #[error("the dump comes from PostgreSQL {dumped}, the scratch cluster is PostgreSQL {here}: it cannot take it in")]
-    TooOld {
-        /// Major version of the dump's server.
-        dumped: u32,
-        /// Major version of the cluster.
-        here: u32,
-    },
-    /// `pg_restore` failed; the database is as empty as before.
-    #[error("restoring into database {database} failed")]
-    Restore {
-        /// The database.
-        database: String,
-        /// Why.
-        #[source]
-        source: ExecError,
-    },
-    /// The dump could not be read to its end; the database is as empty as before.
-    #[error("the dump for database {database} could not be read to its end")]
-    Read {
-        /// The database.
-        database: String,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    /// A database could not be made or filled.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
 }
 
 impl ClusterError {
@@ -90,26 +67,9 @@ impl ClusterError {
             ),
             Self::NoUser => Some("run as an ordinary user".to_owned()),
             Self::Closed { closed, .. } => Some(format!("chmod o+x {}, or choose another folder", closed.display())),
-            Self::TooOld { dumped, .. } => {
-                Some(format!("install PostgreSQL {dumped} or newer (Debian: postgresql-{dumped})"))
-            }
             Self::Talk { source } => source.hint(),
-            Self::Restore { source: ExecError::Failed { stderr, .. }, .. } => restore_hint(stderr),
+            Self::Restore(error) => error.hint(),
             _ => None,
         }
     }
-}
-
-fn restore_hint(stderr: &str) -> Option<String> {
-    let line = |part: &str| stderr.lines().find(|line| line.contains(part)).map(str::trim);
-    if let Some(line) = line("role \"").filter(|line| line.contains("does not exist")) {
-        return Some(format!(
-            "the dump names a role that is not there ({line}); restore the roles (globals.sql) first"
-        ));
-    }
-    if let Some(line) = line("extension").filter(|line| line.contains("control file") || line.contains("not available"))
-    {
-        return Some(format!("the dump needs an extension that is not installed here ({line}); install its package"));
-    }
-    stderr.contains("unsupported version").then(|| "install PostgreSQL's client programs of a newer version".to_owned())
 }

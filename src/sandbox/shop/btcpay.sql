@@ -26,6 +26,9 @@ CREATE TABLE "AddressInvoices" (
 CREATE TABLE "InvoiceSearches" (
     "Id" serial PRIMARY KEY, "InvoiceDataId" text REFERENCES "Invoices", "Value" text);
 CREATE TABLE "Webhooks" ("Id" varchar(25) PRIMARY KEY, "Blob2" jsonb);
+CREATE TABLE "StoreWebhooks" (
+    "StoreId" varchar(50) REFERENCES "Stores", "WebhookId" varchar(25) REFERENCES "Webhooks" ON DELETE CASCADE,
+    PRIMARY KEY ("StoreId", "WebhookId"));
 CREATE TABLE "WebhookDeliveries" (
     "Id" varchar(25) PRIMARY KEY, "WebhookId" varchar(25) REFERENCES "Webhooks", "Timestamp" timestamptz NOT NULL,
     "Pruned" boolean NOT NULL DEFAULT false, "Blob" jsonb);
@@ -52,8 +55,10 @@ INSERT INTO "Stores" SELECT 'store' || n, 'Shop ' || n, 1,
 INSERT INTO "StoreRoles" VALUES ('owner', NULL, 'Owner', '{btcpay.store.canmodifystoresettings,"with, comma","with \"quote\""}'),
     ('guest', 'store1', 'Guest', '{}');
 INSERT INTO "Webhooks" SELECT 'hook' || n, jsonb_build_object('url', 'https://consumer' || n || '.example/hook', 'active', true,
-    'automaticRedelivery', true) FROM generate_series(1, 2) n;
-INSERT INTO "ApiKeys" SELECT 'demo-key-' || n, 'user' || n, NULL, 0, E'label\twith tab', '{"permissions": []}' FROM generate_series(1, 4) n;
+    'secret', 'demo-webhook-secret-' || n, 'automaticRedelivery', true,
+    'authorizedEvents', jsonb_build_object('everything', n = 1, 'specificEvents', '["InvoiceSettled"]'::jsonb)) FROM generate_series(1, 2) n;
+INSERT INTO "StoreWebhooks" SELECT 'store' || n, 'hook' || (1 + n % 2) FROM generate_series(1, 3) n;
+INSERT INTO "ApiKeys" SELECT 'demo-key-' || n, 'user' || n, NULL, 0, E'label\twith tab', '{"permissions": ["btcpay.store.canviewinvoices"]}' FROM generate_series(1, 4) n;
 INSERT INTO "Payouts" SELECT 'payout' || n, (ARRAY['AwaitingPayment', 'Completed', 'Cancelled'])[1 + n % 3],
     timestamptz '2026-11-01 00:00:00Z' + n * interval '1 hour', n * 0.0001, 'BTC', 'store1', '{}' FROM generate_series(1, 9) n;
 INSERT INTO "PayoutProcessors" VALUES ('processor1', 'store1', 'BTC-CHAIN', 'OnChainAutomatedPayoutSenderFactory', '{}');

@@ -17,10 +17,12 @@ INSERT INTO "Payments" SELECT encode(sha256((:seed || 'p' || n)::bytea), 'hex') 
     timestamptz '2025-01-01 00:10:00Z' + n * interval '97 seconds',
     jsonb_build_object('details', jsonb_build_object('outpoint', encode(sha256((:seed || 'p' || n)::bytea), 'hex') || '-' || n % 3, 'rbf', n % 2 = 0)), NULL
     FROM generate_series(:first, :last) n WHERE n % 8 < 3;
-INSERT INTO "WebhookDeliveries" SELECT 'del' || left(md5(:seed || 'w' || n), 20), 'hook' || (1 + n % 2),
+INSERT INTO "WebhookDeliveries" SELECT 'del' || left(md5(:seed || 'w' || n), 20), 'hook' || (1 + (1 + n % 3) % 2),
     timestamptz '2025-01-01 00:11:00Z' + n * interval '97 seconds', false,
     jsonb_build_object('status', CASE WHEN n % 20 = 0 THEN 'HttpError' ELSE 'HttpSuccess' END, 'httpCode', CASE WHEN n % 20 = 0 THEN 500 ELSE 200 END,
-        'request', encode(convert_to(jsonb_build_object('deliveryId', md5(:seed || 'w' || n), 'type', 'InvoiceSettled', 'invoiceId', 'inv-' || md5(:seed || 'i' || n),
+        'request', encode(convert_to(jsonb_build_object('deliveryId', md5(:seed || 'w' || n), 'type',
+            (ARRAY['InvoiceSettled', 'InvoiceSettled', 'InvoiceSettled', 'InvoiceExpired', 'InvoiceExpired', 'InvoiceCreated', 'InvoiceProcessing', 'InvoiceInvalid'])[1 + n % 8],
+            'invoiceId', 'inv-' || md5(:seed || 'i' || n),
             'metadata', jsonb_build_object('orderId', 'order-' || n))::text, 'UTF8'), 'base64'))
     FROM generate_series(:first, :last) n;
 INSERT INTO "InvoiceWebhookDeliveries" SELECT 'inv-' || md5(:seed || 'i' || n), 'del' || left(md5(:seed || 'w' || n), 20)

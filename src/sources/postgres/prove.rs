@@ -54,7 +54,12 @@ impl fmt::Display for Difference {
 /// Compares the database that `url` names with the facts of a dump. An error means that the comparison could not be
 /// made; differences are no error.
 pub fn prove(url: &str, passfile: Option<&Path>, facts: &DatabaseFacts) -> Result<Proof, PostgresError> {
-    let session = Server::parse(url, passfile)?.connect()?;
+    prove_at(&Server::parse(url, passfile)?, facts)
+}
+
+/// The same for a server's database.
+pub(super) fn prove_at(server: &Server, facts: &DatabaseFacts) -> Result<Proof, PostgresError> {
+    let session = server.connect()?;
     session.execute("begin a transaction", dump::BEGIN)?;
     let mut proof = Proof::default();
     tables(&session, facts, &mut proof)?;
@@ -74,7 +79,7 @@ impl Proof {
         self.differences.is_empty()
     }
 
-    fn expect(&mut self, subject: impl Into<String>, expected: String, found: String) {
+    pub(super) fn expect(&mut self, subject: impl Into<String>, expected: String, found: String) {
         if expected != found {
             self.differences.push(Difference { subject: subject.into(), expected, found });
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Keeps whole artifacts; forgets those whose body failed, as the engine does.
 #[derive(Debug, Default)]
-struct Collected {
+pub(super) struct Collected {
     artifacts: BTreeMap<String, (ArtifactSpec, Vec<u8>, Facts)>,
     order: Vec<String>,
     findings: Vec<Finding>,
@@ -68,14 +68,14 @@ impl Collected {
         self.findings.iter().filter(|finding| finding.level >= Level::Degraded).collect()
     }
 
-    fn dump(&self, database: &str) -> (&[u8], &DatabaseFacts) {
+    pub(super) fn dump(&self, database: &str) -> (&[u8], &DatabaseFacts) {
         match &self.artifacts[&format!("pg/{database}.dump")] {
             (_, bytes, Facts::PostgresDump(facts)) => (bytes, facts),
             other => panic!("{:?} is no dump", other.0),
         }
     }
 
-    fn globals(&self) -> (&[u8], &GlobalsFacts) {
+    pub(super) fn globals(&self) -> (&[u8], &GlobalsFacts) {
         match &self.artifacts["pg/globals.sql"] {
             (_, bytes, Facts::PostgresGlobals(facts)) => (bytes, facts),
             other => panic!("{:?} is no globals", other.0),
@@ -84,7 +84,7 @@ impl Collected {
 }
 
 /// A name no other test uses.
-fn unique(name: &str) -> String {
+pub(super) fn unique(name: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{name}_{}", NEXT.fetch_add(1, Ordering::SeqCst))
 }
@@ -98,7 +98,7 @@ fn read_with(url: &str, databases: &[String], programs: Programs) -> Collected {
     sink
 }
 
-fn read(cluster: &Cluster, databases: &[String]) -> Collected {
+pub(super) fn read(cluster: &Cluster, databases: &[String]) -> Collected {
     read_with(&cluster.url("postgres"), databases, Programs::default())
 }
 

@@ -1,0 +1,264 @@
+//! Databases brought back on real servers, step by step, each step stopped and called again.
+
+use super::super::tests::{read, unique};
+use super::btcpay::{Burn, Burnt};
+use super::*;
+use crate::sandbox::cluster::Cluster;
+use crate::sandbox::cluster::tests::shared;
+use crate::sandbox::shop::{Shop, Size};
+use std::io::{self, Cursor};
+
+const OWNER: &str = "btcpayserver";
+
+fn snapshot() -> SnapshotId {
+    "20261120T051200Z-000042".parse().unwrap()
+}
+
+fn server(cluster: &Cluster) -> Server {
+    Server::parse(&cluster.url("postgres"), None).unwrap()
+}
+
+fn landing<'a>(
+    server: &'a Server,
+    database: &'a str,
+    snapshot: &'a SnapshotId,
+    interrupt: &'a Interrupt,
+) -> Landing<'a> {
+    Landing { server, database, owner: OWNER, snapshot, interrupt, pg_restore: None }
+}
+
+fn count(cluster: &Cluster, database: &str, table: &str) -> String {
+    let rows = cluster.query(database, &format!("SELECT count(*) FROM \"{table}\"")).unwrap();
+    rows[0][0].clone().unwrap()
+}
+
+#[test]
+fn a_server_that_is_gone_comes_back_with_its_roles_its_rows_and_their_owner() {
+    let old = Cluster::start(&std::env::temp_dir()).unwrap();
+    Shop::create(&old, 1, Size::Invoices(300)).unwrap();
+    let roles = format!(
+        "CREATE ROLE {OWNER} LOGIN PASSWORD 'hunter2'; CREATE ROLE \"odd \"\"one\" IN ROLE {OWNER}; \
+         COMMENT ON ROLE {OWNER} IS 'it''s; the shop'; ALTER DATABASE btcpaydb OWNER TO {OWNER}"
+    );
+    old.execute("postgres", &roles).unwrap();
+    let collected = read(&old, &["btcpaydb".to_owned()]);
+    let (bytes, facts) = collected.dump("btcpaydb");
+    assert_eq!(facts.owner, OWNER);
+
+    let new = Cluster::start(&std::env::temp_dir()).unwrap();
+    let (server, snapshot, interrupt) = (server(&new), snapshot(), Interrupt::new());
+    let landing = landing(&server, "btcpaydb", &snapshot, &interrupt);
+    assert!(matches!(landing.make(facts), Err(RestoreError::NoOwner { .. })), "roles come first");
+    let done = restore_roles(&server, collected.globals().0).unwrap();
+    assert_eq!((done.made, done.left_out), (vec![OWNER.to_owned(), "odd \"one".to_owned()], vec![]));
+    let password = "SELECT rolpassword FROM pg_authid WHERE rolname = 'btcpayserver'";
+    assert_eq!(new.query("postgres", password).unwrap(), old.query("postgres", password).unwrap());
+    new.execute("postgres", &format!("ALTER ROLE {OWNER} PASSWORD 'changed'")).unwrap();
+    let changed = new.query("postgres", password).unwrap();
+    let done = restore_roles(&server, collected.globals().0).unwrap();
+    assert!(done.made.is_empty() && done.kept.len() == 3, "{done:?}");
+    assert_eq!(new.query("postgres", password).unwrap(), changed, "what is there is left as it is");
+    let member = "SELECT pg_has_role('odd \"one', 'btcpayserver', 'member')::text";
+    assert_eq!(new.query("postgres", member).unwrap(), [[Some("true".to_owned())]]);
+
+    assert_eq!(occupancy(&server, "btcpaydb").unwrap(), None);
+    assert_eq!(landing.stand().unwrap(), Stand::NotBegun);
+    for _ in 0..2 {
+        landing.make(facts).unwrap();
+        assert_eq!(landing.stand().unwrap(), Stand::Made);
+    }
+    // A dump that breaks off leaves it empty, and so does a wish to stop.
+    assert!(matches!(landing.fill(&mut &bytes[..bytes.len() / 2]), Err(RestoreError::Restore { .. })));
+    let broken = &mut Cursor::new(&bytes[..bytes.len() / 2]).chain(Failing);
+    assert!(matches!(landing.fill(broken), Err(RestoreError::Read { .. })));
+    interrupt.set();
+    assert!(matches!(landing.fill(&mut &bytes[..]), Err(RestoreError::Interrupted { .. })));
+    assert_eq!(landing.stand().unwrap(), Stand::Made);
+    let interrupt = Interrupt::new();
+    let landing = Landing { interrupt: &interrupt, ..landing };
+    landing.fill(&mut &bytes[..]).unwrap();
+    assert_eq!(landing.stand().unwrap(), Stand::Filled);
+    assert!(matches!(landing.fill(&mut &bytes[..]), Err(RestoreError::NotEmpty { .. })));
+    landing.make(facts).unwrap();
+    let proved = landing.prove(facts).unwrap();
+    assert!(proved.proof.rows > 1000 && proved.proof.sequences > 0, "{:?}", proved.proof);
+    assert_eq!(landing.swap(proved).unwrap(), Swapped { replaced: None });
+    assert_eq!(landing.stand().unwrap(), Stand::Swapped);
+    landing.make(facts).unwrap();
+    assert_eq!(landing.stand().unwrap(), Stand::Swapped, "a run that goes on makes nothing anew");
+    assert_eq!(count(&new, "btcpaydb", "Invoices"), "300");
+    let foreign = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner <> 'btcpayserver'";
+    assert_eq!(new.query("btcpaydb", foreign).unwrap(), [[Some("0".to_owned())]]);
+}
+
+struct Failing;
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("the vault is gone"))
+    }
+}
+
+/// A database of one table on the shared server, its owner, and a dump of it.
+fn small(cluster: &Cluster) -> String {
+    let database = unique("landing");
+    let role = format!(
+        "DO $$ BEGIN CREATE ROLE {OWNER} LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    );
+    cluster.execute("postgres", &role).unwrap();
+    cluster.create_plain_database(&database).unwrap();
+    let sql = "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'x' || n FROM generate_series(1, 50) n";
+    cluster.execute(&database, sql).unwrap();
+    cluster.execute("postgres", &format!("ALTER DATABASE {database} OWNER TO {OWNER}")).unwrap();
+    database
+}
+
+#[test]
+fn a_damaged_database_is_renamed_and_never_while_it_is_in_use() {
+    let cluster = shared();
+    let database = small(&cluster);
+    let collected = read(&cluster, std::slice::from_ref(&database));
+    let (bytes, facts) = collected.dump(&database);
+    cluster.execute(&database, "DELETE FROM t WHERE id > 10").unwrap();
+    let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
+    let landing = landing(&server, &database, &snapshot, &interrupt);
+    landing.make(facts).unwrap();
+    landing.fill(&mut &bytes[..]).unwrap();
+
+    let user = cluster.session(&database).unwrap();
+    let there = occupancy(&server, &database).unwrap().unwrap();
+    assert_eq!((there.tables, there.tables_with_rows, there.sessions.len()), (1, 1, 1));
+    let error = landing.swap(landing.prove(facts).unwrap()).unwrap_err();
+    assert!(
+        matches!(&error, RestoreError::InUse { sessions, .. } if sessions[0].starts_with("postgres by relay-backup"))
+    );
+    assert_eq!(landing.stand().unwrap(), Stand::Filled);
+    assert_eq!(count(&cluster, &database, "t"), "10", "nothing changed");
+    drop(user);
+    while !occupancy(&server, &database).unwrap().unwrap().sessions.is_empty() {}
+    let swapped = landing.swap(landing.prove(facts).unwrap()).unwrap();
+    let replaced = swapped.replaced.unwrap();
+    assert_eq!(replaced, landing.replaced_name());
+    assert_eq!((count(&cluster, &database, "t"), count(&cluster, &replaced, "t")), ("50".into(), "10".into()));
+    assert_eq!(landing.stand().unwrap(), Stand::Swapped);
+    let next = cluster.query(&database, "SELECT nextval('t_id_seq')").unwrap();
+    assert_eq!(next, [[Some("51".to_owned())]], "sequences go on where they were");
+}
+
+#[test]
+fn only_a_copy_that_is_equal_can_be_swapped_and_only_what_is_ours_is_dropped() {
+    let cluster = shared();
+    let database = small(&cluster);
+    let collected = read(&cluster, std::slice::from_ref(&database));
+    let (bytes, facts) = collected.dump(&database);
+    let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
+    let landing = landing(&server, &database, &snapshot, &interrupt);
+    landing.make(facts).unwrap();
+    landing.fill(&mut &bytes[..]).unwrap();
+    let fresh = landing.fresh_name();
+    let differs = |landing: &Landing<'_>| match landing.prove(facts) {
+        Err(RestoreError::Differs { differences, .. }) => differences[0].subject.clone(),
+        other => panic!("{other:?}"),
+    };
+    cluster.execute(&fresh, "UPDATE t SET v = 'forged' WHERE id = 7").unwrap();
+    assert_eq!(differs(&landing), "table public.t");
+    cluster.execute(&fresh, "UPDATE t SET v = 'x7' WHERE id = 7; SELECT setval('t_id_seq', 3)").unwrap();
+    assert_eq!(differs(&landing), "sequence public.t_id_seq");
+    cluster.execute(&fresh, "SELECT setval('t_id_seq', 50); ALTER TABLE t OWNER TO postgres").unwrap();
+    assert_eq!(differs(&landing), "relations of another owner");
+    let toxic = DatabaseFacts { channel_tables: vec!["public.channels".to_owned()], ..facts.clone() };
+    assert!(matches!(landing.prove(&toxic), Err(RestoreError::Toxic { .. })));
+    let needs = |name: &str| DatabaseFacts {
+        extensions: vec![crate::facts::postgres::ExtensionFacts { name: name.to_owned(), version: "1".to_owned() }],
+        ..facts.clone()
+    };
+    assert!(matches!(landing.make(&needs("no_such_extension")), Err(RestoreError::NoExtension { .. })));
+
+    cluster.execute("postgres", &format!("COMMENT ON DATABASE {fresh} IS 'somebody''s'")).unwrap();
+    assert!(matches!(landing.discard(), Err(RestoreError::NotEmpty { .. })));
+    let mark = format!("COMMENT ON DATABASE {fresh} IS 'relay-backup: being restored from snapshot {snapshot}'");
+    cluster.execute("postgres", &mark).unwrap();
+    landing.discard().unwrap();
+    landing.discard().unwrap();
+    assert_eq!(landing.stand().unwrap(), Stand::NotBegun);
+    assert_eq!(count(&cluster, &database, "t"), "50");
+}
+
+#[test]
+fn names_stay_within_the_servers_limit_and_apart() {
+    let cluster = shared();
+    let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
+    let named = |database: &str| {
+        let landing = landing(&server, database, &snapshot, &interrupt);
+        (landing.fresh_name(), landing.replaced_name())
+    };
+    assert_eq!(named("btcpaydb").0, "btcpaydb_restoring_20261120t051200z_000042");
+    let (one, two) = (named(&format!("{}1", "ä".repeat(30))), named(&format!("{}2", "ä".repeat(30))));
+    for name in [&one.0, &one.1, &two.0, &two.1] {
+        assert!(name.len() <= 63, "{name}");
+    }
+    assert!(one.0 != two.0 && one.1 != two.1 && one.0 != one.1);
+}
+
+#[test]
+fn what_was_stolen_is_burnt_and_named_without_its_value() {
+    let cluster = Cluster::start(&std::env::temp_dir()).unwrap();
+    Shop::create(&cluster, 1, Size::Invoices(120)).unwrap();
+    let server = server(&cluster).with_database("btcpaydb");
+    let keys = btcpay::api_keys(&server).unwrap();
+    assert_eq!((keys.len(), keys[0].permissions.as_slice()), (4, &["btcpay.store.canviewinvoices".to_owned()][..]));
+    let hooks = btcpay::webhooks(&server).unwrap();
+    assert!(hooks.iter().all(|hook| hook.is_active && hook.has_secret && !hook.stores.is_empty()), "{hooks:?}");
+    let payouts = btcpay::payouts(&server).unwrap();
+    assert_eq!((payouts.processors.len(), payouts.processors[0].method.as_str()), (1, "BTC-CHAIN"));
+    assert_eq!(payouts.pending, [("AwaitingPayment".to_owned(), 3)]);
+    assert!(!format!("{keys:?}{hooks:?}").contains("demo-"), "no value of a key or secret");
+
+    // Every twentieth delivery failed. Of invoice 40 a later try got through; of 8 only that it was made was told.
+    let sql = "INSERT INTO \"WebhookDeliveries\" SELECT 'again', \"WebhookId\", \"Timestamp\" + interval '1 minute', true,
+            '{\"status\": \"HttpSuccess\", \"httpCode\": 200, \"request\": {\"type\": \"InvoiceSettled\"}}'
+            FROM \"WebhookDeliveries\" d JOIN \"InvoiceWebhookDeliveries\" l ON l.\"DeliveryId\" = d.\"Id\"
+                JOIN \"Invoices\" i ON i.\"Id\" = l.\"InvoiceId\" WHERE get_orderid(i.\"Blob2\") = 'order-40';
+        INSERT INTO \"InvoiceWebhookDeliveries\" SELECT \"Id\", 'again' FROM \"Invoices\" WHERE get_orderid(\"Blob2\") = 'order-40';
+        UPDATE \"WebhookDeliveries\" SET \"Blob\" = \"Blob\" || '{\"request\": {\"type\": \"InvoiceCreated\"}}'
+            WHERE \"Id\" IN (SELECT \"DeliveryId\" FROM \"InvoiceWebhookDeliveries\" l JOIN \"Invoices\" i ON i.\"Id\" = l.\"InvoiceId\"
+                WHERE get_orderid(i.\"Blob2\") = 'order-8')";
+    cluster.execute("btcpaydb", sql).unwrap();
+    let open = btcpay::undelivered(&server).unwrap();
+    let told = |open: &[btcpay::Undelivered]| -> Vec<(String, String)> {
+        open.iter().map(|one| (one.order.clone().unwrap(), one.last.clone().unwrap_or_default())).collect()
+    };
+    let pair = |order: &str, last: &str| (order.to_owned(), last.to_owned());
+    assert_eq!(
+        told(&open),
+        [pair("order-120", "HttpError 500"), pair("order-80", "HttpError 500"), pair("order-8", "HttpSuccess 200")]
+    );
+    assert_eq!(open[2].created, "2025-01-01T00:12:56Z");
+    let never = "DELETE FROM \"InvoiceWebhookDeliveries\" WHERE \"InvoiceId\" =
+        (SELECT \"Id\" FROM \"Invoices\" WHERE get_orderid(\"Blob2\") = 'order-8')";
+    cluster.execute("btcpaydb", never).unwrap();
+    assert_eq!(told(&btcpay::undelivered(&server).unwrap())[2], pair("order-8", ""), "never tried counts too");
+
+    let all = [Burn::ApiKeys, Burn::Webhooks, Burn::PayoutProcessors];
+    let burnt = btcpay::burn(&server, &all).unwrap();
+    assert_eq!(burnt, Burnt { api_keys: 4, webhooks: 2, payout_processors: 1 });
+    assert_eq!(btcpay::burn(&server, &all).unwrap(), Burnt::default(), "once more burns nothing more");
+    assert!(btcpay::api_keys(&server).unwrap().is_empty());
+    assert!(btcpay::payouts(&server).unwrap().processors.is_empty());
+    let hooks = btcpay::webhooks(&server).unwrap();
+    assert!(hooks.len() == 2 && hooks.iter().all(|hook| !hook.is_active && !hook.has_secret), "{hooks:?}");
+    assert_eq!(hooks[0].url, "https://consumer1.example/hook");
+    let left =
+        cluster.query("btcpaydb", "SELECT count(*) FROM \"Webhooks\" WHERE \"Blob2\"::text LIKE '%secret%'").unwrap();
+    assert_eq!(left, [[Some("0".to_owned())]]);
+
+    // All or nothing: without one of the tables nothing is burnt.
+    cluster
+        .execute(
+            "btcpaydb",
+            "INSERT INTO \"ApiKeys\" VALUES ('demo-key-9', 'u', NULL, 0, 'new', '{}'); DROP TABLE \"PayoutProcessors\"",
+        )
+        .unwrap();
+    assert!(matches!(btcpay::burn(&server, &all), Err(RestoreError::NotBtcpay { table: "PayoutProcessors", .. })));
+    assert_eq!(count(&cluster, "btcpaydb", "ApiKeys"), "1");
+}
