@@ -8,7 +8,7 @@
 //! |---|---|
 //! | edge | [`cli`], [`commands`], [`ui`], [`exit`] |
 //! | flow | [`engine`] |
-//! | adapter | [`sources`], [`seal`], [`vault`], [`catalog`], [`sandbox`] |
+//! | adapter | [`sources`], [`seal`], [`vault`], [`catalog`], [`sandbox`], [`target`] |
 //! | model | [`artifact`], [`facts`], [`manifest`], [`notes`], [`policy`], [`report`] |
 //! | base | [`base`] |
 //!
@@ -32,6 +32,7 @@ pub mod report;
 pub mod sandbox;
 pub mod seal;
 pub mod sources;
+pub mod target;
 pub mod ui;
 pub mod vault;
 

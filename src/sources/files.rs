@@ -18,8 +18,9 @@ mod sqlite_schema;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use inspect::{check, inspect};
+pub use inspect::{Whole, check, inspect};
 pub use obstacle::Obstacle;
+pub use screen::{Content, content};
 
 use crate::artifact::{ArtifactKind, ArtifactSpec, Codec, Toxicity};
 use crate::base::ids::{ArtifactName, BadId, SourceName};

@@ -15,8 +15,8 @@ const LINKS_MAX: usize = 1_000_000;
 /// Reads a whole tar and counts what is in it. Fails on damage, on a missing end, on names that are absolute, hold
 /// `..` or NUL or lead through a symbolic link of the same tar, and on entries that are neither file, folder nor link.
 pub fn inspect(reader: impl Read) -> Result<TarFacts, FilesError> {
-    let tail = Rc::new(RefCell::new(Tail::default()));
-    let mut archive = tar::Archive::new(Watched { inner: reader, tail: Rc::clone(&tail) });
+    let (watched, whole) = Whole::watch(reader);
+    let mut archive = tar::Archive::new(watched);
     let mut facts = TarFacts::default();
     let mut links = HashSet::new();
     let mut last = Vec::new();
@@ -50,12 +50,7 @@ pub fn inspect(reader: impl Read) -> Result<TarFacts, FilesError> {
         last = name;
     }
     let mut rest = archive.into_inner();
-    io::copy(&mut rest, &mut io::sink()).map_err(bad(facts.entries))?;
-    let tail = tail.borrow();
-    if !tail.length.is_multiple_of(BLOCK) || tail.zeros < 2 * BLOCK {
-        let source = io::Error::new(io::ErrorKind::UnexpectedEof, "its end is missing");
-        return Err(FilesError::BadTar { entries: facts.entries, source });
-    }
+    io::copy(&mut rest, &mut io::sink()).and_then(|_| whole.check()).map_err(bad(facts.entries))?;
     Ok(facts)
 }
 
@@ -105,11 +100,32 @@ fn check_name(name: &[u8], links: &HashSet<Vec<u8>>) -> Result<(), FilesError> {
     Err(hostile(name, why))
 }
 
+/// Knows, once a tar was read, whether its end was there.
+#[derive(Clone, Debug, Default)]
+pub struct Whole(Rc<RefCell<Tail>>);
+
 /// How long what was read is, and how many zero bytes it ends in.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Tail {
     length: u64,
     zeros: u64,
+}
+
+impl Whole {
+    /// A reader that hands on what the other gives, and what will know of its end.
+    pub fn watch<R: Read>(inner: R) -> (impl Read, Self) {
+        let whole = Self::default();
+        (Watched { inner, tail: Rc::clone(&whole.0) }, whole)
+    }
+
+    /// An error unless what was read by now, to its last byte, ends as a tar does.
+    pub fn check(&self) -> io::Result<()> {
+        let tail = self.0.borrow();
+        if !tail.length.is_multiple_of(BLOCK) || tail.zeros < 2 * BLOCK {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its end is missing"));
+        }
+        Ok(())
+    }
 }
 
 struct Watched<R> {

@@ -33,6 +33,34 @@ pub(super) enum Verdict {
     Unclear(&'static str),
 }
 
+/// What a file is that is about to be put somewhere, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing that a node would start on.
+    Harmless,
+    /// A node's channel state.
+    Toxic(&'static str),
+    /// A database whose tables cannot be read, so that it could be anything.
+    Unclear(&'static str),
+}
+
+/// Judges a file that nobody else uses, by its content alone.
+pub fn content(file: &File) -> Content {
+    if sqlite_schema::is_sqlite(file) {
+        return match sqlite_schema::tables(file) {
+            Some(tables) => node_by_tables(&tables).map_or(Content::Harmless, Content::Toxic),
+            None => Content::Unclear("a SQLite database"),
+        };
+    }
+    if bolt::is_bolt(file) {
+        return match bolt::buckets(file) {
+            Some(buckets) => node_by_buckets(&buckets).map_or(Content::Harmless, Content::Toxic),
+            None => Content::Unclear("a bolt database"),
+        };
+    }
+    Content::Harmless
+}
+
 const SQLITE_REMEDY: &str = "back it up by a source of kind sqlite";
 const BOLT_REMEDY: &str = "back it up while its owner is stopped";
 /// The bytes SQLite locks, the same in every database (pending, reserved and shared; sqlite.org "File Locking").

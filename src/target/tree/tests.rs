@@ -1,0 +1,238 @@
+//! Tars written by the real source and unpacked below another root; and tars that no source of ours would write.
+
+use super::super::Owners;
+use super::*;
+use crate::artifact::{ArtifactSpec, Codec};
+use crate::sources::files::Files;
+use crate::sources::{Body, Sink, SourceError};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+#[derive(Default)]
+struct Kept(Vec<u8>);
+
+impl Sink for Kept {
+    fn artifact(&mut self, _: ArtifactSpec, body: Body<'_>) -> Result<(), SourceError> {
+        body(&mut self.0).map(drop)
+    }
+    fn finding(&mut self, _: Finding) {}
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What the source of files makes of a folder with one of each kind.
+fn sample() -> (tempfile::TempDir, Vec<u8>) {
+    let host = tempfile::tempdir().unwrap();
+    let top = host.path().join("app");
+    std::fs::create_dir_all(top.join("closed/deep")).unwrap();
+    std::fs::write(top.join("env"), "SECRET=1").unwrap();
+    mode(&top.join("env"), 0o640);
+    std::fs::write(top.join("closed/deep").join("n".repeat(150)), vec![9; 300_000]).unwrap();
+    std::fs::hard_link(top.join("env"), top.join("second")).unwrap();
+    symlink("/nix/store/x", top.join("link")).unwrap();
+    rustix::fs::setxattr(top.join("env"), "user.a=b", b"value", XattrFlags::empty()).unwrap();
+    let past = times((1_700_000_000, 123_456_789));
+    for path in ["env", "closed/deep", "closed"] {
+        rustix::fs::utimensat(rustix::fs::CWD, top.join(path), &past, AtFlags::empty()).unwrap();
+    }
+    mode(&top.join("closed"), 0o711);
+    if uzers::get_effective_uid() == 0 {
+        std::os::unix::fs::chown(top.join("env"), Some(64_321), Some(64_322)).unwrap();
+    }
+    let (name, paths) = ("app".parse().unwrap(), [top.to_string_lossy().into_owned()]);
+    let mut kept = Kept::default();
+    let interrupt = Interrupt::new();
+    let files = Files { name: &name, paths: &paths, exclude: &[], codec: Codec::None, interrupt: &interrupt };
+    files.read(&mut kept).unwrap();
+    (host, kept.0)
+}
+
+fn ground() -> (tempfile::TempDir, Root) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::below(folder.path(), Owners::Required).unwrap();
+    (folder, root)
+}
+
+fn unpack(root: &Root, tar: &[u8], forbidden: &[PathBuf]) -> Result<Unpacked, TreeError> {
+    let interrupt = Interrupt::new();
+    root.unpack(tar, &Unpack { below: Path::new("/"), label: "now", forbidden, interrupt: &interrupt })
+}
+
+fn target(error: TreeError) -> TargetError {
+    match error {
+        TreeError::Target(error) => error,
+        other => panic!("{other}"),
+    }
+}
+
+/// All that is below a folder: path, kind, mode, owner, time and content.
+fn listing(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut ahead = vec![folder.to_owned()];
+    while let Some(next) = ahead.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = std::fs::symlink_metadata(&path).unwrap();
+            let content = match meta.file_type() {
+                kind if kind.is_file() => xxhash_rust::xxh3::xxh3_64(&std::fs::read(&path).unwrap()).to_string(),
+                kind if kind.is_symlink() => format!("{:?}", std::fs::read_link(&path).unwrap()),
+                _ => {
+                    ahead.push(path.clone());
+                    String::new()
+                }
+            };
+            let name = path.strip_prefix(folder).unwrap().display().to_string();
+            let owner = format!("{}:{}", meta.uid(), meta.gid());
+            found.push(format!("{name} {:o} {owner} {}.{} {content}", meta.mode(), meta.mtime(), meta.mtime_nsec()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_tree_comes_back_as_it_was_wherever_an_earlier_run_was_cut_off() {
+    let (host, tar) = sample();
+    let app = host.path().join("app");
+    let points = steps::survive(
+        ground,
+        |(_, root)| unpack(root, &tar, &[]).map(drop).map_err(target),
+        |(_, root), point| {
+            let there = root.path_of(&app);
+            assert_eq!(listing(&there), listing(&app), "point {point}");
+            let (env, second) = (std::fs::metadata(there.join("env")).unwrap(), there.join("second"));
+            assert_eq!(env.ino(), std::fs::metadata(second).unwrap().ino(), "two names of one file");
+            let mut value = [0; 9];
+            let length = rustix::fs::getxattr(there.join("env"), "user.a=b", &mut value).unwrap();
+            assert_eq!(&value[..length], b"value");
+            let again = unpack(root, &tar, &[]).unwrap();
+            assert_eq!((again.placed, again.left, again.aside.len()), (0, 4, 0), "what is equal stays");
+        },
+    );
+    assert!(points > 25, "{points}");
+}
+
+#[test]
+fn what_differs_is_moved_aside_and_nothing_is_lost() {
+    let (host, tar) = sample();
+    let (_folder, root) = ground();
+    let there = root.path_of(&host.path().join("app"));
+    std::fs::create_dir_all(there.join("link")).unwrap();
+    std::fs::write(there.join("link/inside"), "kept").unwrap();
+    std::fs::write(there.join("env"), "SECRET=2").unwrap();
+    std::fs::write(there.join("closed"), "a file where a folder goes").unwrap();
+    std::fs::write(there.join("second"), "SECRET=1").unwrap();
+    std::fs::write(there.join("other"), "not in the tar").unwrap();
+    let done = unpack(&root, &tar, &[]).unwrap();
+    assert_eq!((done.placed, done.left, done.aside.len()), (4, 0, 4), "{done:?}");
+    let read = |path: &str| std::fs::read_to_string(there.join(path)).unwrap();
+    assert_eq!((read("env"), read("env.replaced-now/env")), ("SECRET=1".into(), "SECRET=2".into()));
+    assert_eq!(read("link.replaced-now/link/inside"), "kept");
+    assert_eq!(read("closed.replaced-now/closed"), "a file where a folder goes");
+    assert_eq!(read("other"), "not in the tar");
+    assert!(there.join("link").is_symlink());
+}
+
+/// A tar of one entry whose name is written as it is, whatever a tar's maker would say to it.
+fn raw(name: &str, kind: tar::EntryType, target: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o600);
+    header.set_uid(uzers::get_effective_uid().into());
+    header.set_gid(uzers::get_effective_gid().into());
+    header.set_mtime(1);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(content);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn ended(mut tar: Vec<u8>) -> Vec<u8> {
+    tar.extend_from_slice(&[0; 1024]);
+    tar
+}
+
+#[test]
+fn a_hostile_tar_is_refused_and_touches_nothing() {
+    use tar::EntryType as Kind;
+    let wallet = PathBuf::from("/cln/bitcoin/wallet.db");
+    let refused = |name: &str, kind: Kind, target: &str, part: &str| {
+        let (folder, root) = ground();
+        let error = unpack(&root, &ended(raw(name, kind, target, b"")), std::slice::from_ref(&wallet)).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let text = format!("{error} {cause}");
+        assert!(text.contains(part), "{name}: {text}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
+    };
+    refused("../x", Kind::Regular, "", "leads out");
+    refused("a/../../x", Kind::Regular, "", "leads out");
+    refused("/etc/x", Kind::Regular, "", "absolute");
+    refused("a//b", Kind::Regular, "", "leads out");
+    refused("a/.relay-backup-staging-1", Kind::Regular, "", "half-made");
+    refused("dev", Kind::Block, "", "neither file, folder nor link");
+    refused("fifo", Kind::Fifo, "", "neither file, folder nor link");
+    refused("second", Kind::Link, "etc/shadow", "not in the tar before it");
+    refused("second", Kind::Link, "../etc/shadow", "leads out");
+    refused("a/lightningd.sqlite3", Kind::Regular, "", "node's channel database");
+    refused("a/channel.db", Kind::Symlink, "/x", "node's channel database");
+    refused("cln/bitcoin/wallet.db", Kind::Regular, "", "leave things alone");
+    refused("cln/bitcoin/wallet.db-wal", Kind::Regular, "", "leave things alone");
+    refused("cln/bitcoin", Kind::Symlink, "/x", "move aside");
+    refused("cln", Kind::Regular, "", "move aside");
+    refused("cln/bitcoin/wallet.db/x", Kind::Regular, "", "move aside");
+
+    let (folder, root) = ground();
+    let interrupt = Interrupt::new();
+    let how = Unpack { below: Path::new("/cln"), label: "now", forbidden: &[], interrupt: &interrupt };
+    for out in ["/etc/passwd", "../../etc/passwd", "../x"] {
+        let error = root.unpack(&ended(raw("config", Kind::Symlink, out, b""))[..], &how).unwrap_err();
+        assert!(matches!(error, TreeError::Hostile { .. }), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    root.unpack(&ended(raw("config", Kind::Symlink, "bitcoin/config", b""))[..], &how).unwrap();
+    // Nothing is written through a link, be it the tar's own.
+    let error = root.unpack(&ended(raw("config/x", Kind::Regular, "", b"x"))[..], &how).unwrap_err();
+    assert!(matches!(target(error), TargetError::Symlink { .. }));
+}
+
+#[test]
+fn channel_state_under_another_name_is_refused_by_its_content() {
+    let (folder, root) = ground();
+    let database = folder.path().join("made.db");
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    connection.execute_batch("CREATE TABLE shachains (a); CREATE TABLE channels (a)").unwrap();
+    drop(connection);
+    let bytes = std::fs::read(&database).unwrap();
+    std::fs::remove_file(&database).unwrap();
+    let error = unpack(&root, &ended(raw("a/notes.txt", tar::EntryType::Regular, "", &bytes)), &[]).unwrap_err();
+    assert!(matches!(&error, TreeError::Toxic { what, .. } if what.contains("Core Lightning")), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 0, "not even half-made");
+}
+
+#[test]
+fn a_file_that_is_in_the_tar_twice_counts_as_it_was_last_and_a_tar_that_breaks_off_is_an_error() {
+    let file = |content: &[u8]| raw("log", tar::EntryType::Regular, "", content);
+    let (folder, root) = ground();
+    let tar = ended([file(b"torn"), file(b"whole")].concat());
+    for placed in [1, 0] {
+        let done = unpack(&root, &tar, &[]).unwrap();
+        assert_eq!((done.entries, done.placed, done.aside.len()), (2, placed, 0));
+        assert_eq!(std::fs::read(folder.path().join("log")).unwrap(), b"whole");
+    }
+    let large = ended(raw("large", tar::EntryType::Regular, "", &[1; 100_000]));
+    for cut in [600, 50_000, large.len() - 1024, large.len() - 512] {
+        let (folder, root) = ground();
+        let error = unpack(&root, &large[..cut], &[]).unwrap_err();
+        assert!(matches!(error, TreeError::BadTar { .. }), "{cut}: {error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{cut}");
+    }
+    let interrupt = Interrupt::new();
+    interrupt.set();
+    let how = Unpack { below: Path::new("/"), label: "now", forbidden: &[], interrupt: &interrupt };
+    assert!(matches!(root.unpack(&tar[..], &how), Err(TreeError::Interrupted { entries: 0 })));
+}
