@@ -9,7 +9,7 @@
 //! | edge | [`cli`], [`commands`], [`ui`], [`exit`] |
 //! | flow | [`engine`] |
 //! | adapter | [`sources`], [`seal`], [`vault`], [`catalog`], [`sandbox`], [`target`] |
-//! | model | [`artifact`], [`facts`], [`manifest`], [`notes`], [`policy`], [`report`] |
+//! | model | [`artifact`], [`facts`], [`manifest`], [`notes`], [`plan`], [`policy`], [`report`] |
 //! | base | [`base`] |
 //!
 //! What holds everywhere: no module below the edge prints or reads the environment; the machine that backs up holds
@@ -27,6 +27,7 @@ pub mod exit;
 pub mod facts;
 pub mod manifest;
 pub mod notes;
+pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod sandbox;

@@ -74,6 +74,14 @@ fn is_plain_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
+fn is_kebab_case(text: &str) -> bool {
+    text.len() <= limits::SCENARIO_NAME_BYTES_MAX
+        && text.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && !text.contains("--")
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
 fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
@@ -102,6 +110,15 @@ text_id!(
                     && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             })
     }
+);
+text_id!(
+    /// The name of a scenario: of its file in `restore-drills/` without `.toml`.
+    ScenarioName, "scenario name", "use up to 48 lower-case letters, digits and single hyphens, a letter first",
+    is_kebab_case
+);
+text_id!(
+    /// The name of a step, or of an entry of the follow-up list, unique in its scenario.
+    StepId, "step id", "use up to 48 lower-case letters, digits and single hyphens, a letter first", is_kebab_case
 );
 text_id!(
     /// The name of an epoch: the day it began and four random bytes, `20261120-9f86d081`.

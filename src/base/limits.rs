@@ -64,6 +64,17 @@ pub const HSM_SECRET_BYTES_MAX: usize = 1024;
 pub const EMERGENCY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest configuration or TLS file of a node that is taken, in bytes.
 pub const NODE_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest name of a scenario, a step or a follow-up, in bytes.
+pub const SCENARIO_NAME_BYTES_MAX: usize = 48;
+/// Longest reason a person may give for accepting a guard's refusal, in bytes: a paragraph that a report can hold.
+pub const ACCEPTANCE_BYTES_MAX: usize = 1000;
+/// Most of a list that a refusal spells out; the rest is counted.
+pub const REFUSAL_DETAILS_MAX: usize = 50;
+/// How old the last sign of life of a host must be before it counts as gone. Marks come every few minutes.
+pub const SILENCE_MIN: Duration = Duration::from_secs(30 * 60);
+/// How many blocks before its deadline an incoming HTLC with a known preimage makes lightningd go on chain: half of
+/// its `cltv-delta`, which is 34 by default, rounded up, and one more.
+pub const HTLC_CLAIM_MARGIN: u64 = 18;
 /// How long objects that no manifest names are kept, unless the policy says otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 

@@ -1,0 +1,139 @@
+//! Plans as text: one line per action, with every path, owner, mode, database and unit it touches.
+
+use super::{Action, Answer, Assertion, Burn, Condition, Inspection, Owner, Plan, Swap, Together, UnitChange};
+use std::fmt::{Display, Formatter, Result};
+use std::path::PathBuf;
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{} for {}", self.scenario, self.node)?;
+        if let Some(snapshot) = &self.snapshot {
+            write!(f, " from {snapshot}")?;
+        }
+        if let Some(root) = &self.root {
+            write!(f, " below {}", root.display())?;
+        }
+        for step in &self.steps {
+            write!(f, "\n{}: {}", step.id, step.title)?;
+            for action in &step.actions {
+                write!(f, "\n  {action}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Owner {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match &self.user {
+            Some(name) => write!(f, "{name}:")?,
+            None => write!(f, "{}:", self.uid)?,
+        }
+        match &self.group {
+            Some(name) => write!(f, "{name}"),
+            None => write!(f, "{}", self.gid),
+        }
+    }
+}
+
+impl Display for Action {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::RaiseFence { lightning } => {
+                write!(f, "raise the fence at {}", lightning.wallet.display())?;
+                write!(f, ", holding the lock of {}", lightning.pid_file.display())
+            }
+            Self::LowerFence { lightning } => write!(f, "lower the fence at {}", lightning.wallet.display()),
+            Self::PlaceFile { artifact, to, owner, mode, length, .. } => {
+                write!(f, "place {artifact} at {} ({length} bytes, {owner}, mode {mode:04o})", to.display())
+            }
+            Self::PlaceTree { artifact, below, length } => {
+                write!(f, "unpack {artifact} below {} ({length} bytes, owners and modes as in it)", below.display())
+            }
+            Self::PlaceChannelDatabase { artifact, to, owner, mode, length, claim } => {
+                write!(f, "place the channel database {artifact} at {}", to.display())?;
+                write!(f, " ({length} bytes, {owner}, mode {mode:04o}), claimed as {claim}")
+            }
+            Self::Quarantine { artifact, to, length } => {
+                write!(f, "quarantine {artifact} as {} ({length} bytes, mode 0400)", to.display())
+            }
+            Self::MoveAside { paths, together } => {
+                let as_one = if *together == Together::Database { ", as one" } else { "" };
+                write!(f, "move aside what is at {}{as_one}", listed(paths))
+            }
+            Self::RestoreRoles { artifact, server } => write!(f, "make the roles of {artifact} on {}", server.0),
+            Self::RestoreDatabase { artifact, server, database, owner_role, length, swap } => {
+                write!(f, "restore {artifact} as database {database} on {} ({length} bytes", server.0)?;
+                write!(f, ", owner {owner_role}")?;
+                match swap {
+                    Swap::IntoEmpty => write!(f, ")"),
+                    Swap::KeepOld { aside } => write!(f, "), the old one kept as {aside}"),
+                }
+            }
+            Self::Unit { unit, change: UnitChange::Stop, .. } => write!(f, "stop {unit}"),
+            Self::Unit { unit, change: UnitChange::Start, .. } => write!(f, "start {unit}"),
+            Self::Run { argv } => write!(f, "run {argv:?}"),
+            Self::Wait { for_, at_most } => write!(f, "wait until {for_}, at most {} s", at_most.as_secs()),
+            Self::Tell { text, answer } => {
+                let asks = if *answer == Answer::Done { " (asks whether it is done)" } else { "" };
+                write!(f, "tell{asks}: {}", text.lines().next().unwrap_or_default())
+            }
+            Self::Burn { server, database, what } => write!(f, "burn {what} in database {database} on {}", server.0),
+            Self::Inspect { what } => write!(f, "look at {what}"),
+            Self::Assert { what } => write!(f, "make sure that {what}"),
+        }
+    }
+}
+
+impl Display for Condition {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::UnitActive { unit } => write!(f, "{unit} runs"),
+            Self::UnitInactive { unit } => write!(f, "{unit} has ended"),
+            Self::PostgresAnswers { server } => write!(f, "{} takes connections", server.0),
+            Self::BitcoindAtTip => f.write_str("bitcoind has the newest block"),
+            Self::NbxplorerSynced => f.write_str("NBXplorer has caught up"),
+            Self::PathExists { path } => write!(f, "{} is there", path.display()),
+        }
+    }
+}
+
+impl Display for Burn {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            Self::ApiKeys => "API keys",
+            Self::Webhooks => "webhooks",
+            Self::PayoutProcessors => "payout processors",
+        })
+    }
+}
+
+impl Display for Inspection {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            Self::Webhooks => "where each webhook points",
+            Self::UnpaidDeliveries => "paid invoices whose webhook did not get through",
+            Self::PruneWindow => "heights against bitcoind's prune window",
+            Self::RotationList => "what must be rotated",
+            Self::Dns => "what DNS answers",
+        })
+    }
+}
+
+impl Display for Assertion {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::FileIs { path, artifact } => write!(f, "{} is {artifact}, byte for byte", path.display()),
+            Self::SecretIsOfNode { path } => write!(f, "{} is the secret of the node", path.display()),
+            Self::RowForRow { server, database, artifact } => {
+                write!(f, "database {database} on {} equals {artifact} row for row", server.0)
+            }
+            Self::NothingAt { path } => write!(f, "nothing is at {}", path.display()),
+            Self::UnitInactive { unit } => write!(f, "{unit} does not run"),
+        }
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
