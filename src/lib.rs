@@ -9,7 +9,7 @@
 //! | edge | [`cli`], [`commands`], [`ui`], [`exit`] |
 //! | flow | [`engine`] |
 //! | adapter | [`sources`], [`seal`], [`vault`], [`catalog`], [`sandbox`], [`target`] |
-//! | model | [`artifact`], [`facts`], [`manifest`], [`notes`], [`plan`], [`policy`], [`report`] |
+//! | model | [`artifact`], [`facts`], [`guard`], [`manifest`], [`notes`], [`plan`], [`policy`], [`report`] |
 //! | base | [`base`] |
 //!
 //! What holds everywhere: no module below the edge prints or reads the environment; the machine that backs up holds
@@ -25,6 +25,7 @@ pub mod commands;
 pub mod engine;
 pub mod exit;
 pub mod facts;
+pub mod guard;
 pub mod manifest;
 pub mod notes;
 pub mod plan;

@@ -68,8 +68,6 @@ pub const NODE_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const SCENARIO_NAME_BYTES_MAX: usize = 48;
 /// Longest reason a person may give for accepting a guard's refusal, in bytes: a paragraph that a report can hold.
 pub const ACCEPTANCE_BYTES_MAX: usize = 1000;
-/// Most of a list that a refusal spells out; the rest is counted.
-pub const REFUSAL_DETAILS_MAX: usize = 50;
 /// How old the last sign of life of a host must be before it counts as gone. Marks come every few minutes.
 pub const SILENCE_MIN: Duration = Duration::from_secs(30 * 60);
 /// How many blocks before its deadline an incoming HTLC with a known preimage makes lightningd go on chain: half of

@@ -1,6 +1,8 @@
 //! Plans tell everything they touch, as text and as JSON.
 
 use super::*;
+use crate::artifact::ArtifactKind;
+use std::path::Path;
 
 fn lightning() -> LightningPlace {
     LightningPlace {

@@ -1,0 +1,109 @@
+//! The road of the planned migration: the database must be a node's last state, and nobody else may hold it.
+
+use super::SAFE_ROAD;
+use crate::base::ids::ArtifactName;
+use crate::base::limits::HTLC_CLAIM_MARGIN;
+use crate::facts::cln::{HtlcDirection, LiveHtlc};
+use crate::guard::evidence::lineage::{Relation, Version, relation};
+use crate::guard::evidence::{Piece, Testimony};
+use crate::guard::facts::{Candidate, Claim, Facts, Finality, Known};
+use crate::guard::objections::Objections;
+
+/// Objects to a database with open channels unless it is final, at the head of every vault, ours alone, of the newest
+/// lineage, and free of HTLCs that would go on chain at once.
+pub(super) fn judge(objections: &mut Objections, facts: &Facts, candidate: &Candidate, artifact: &ArtifactName) {
+    finality(objections, candidate, artifact);
+    heads(objections, facts, candidate);
+    claim(objections, facts, candidate);
+    lineage(objections, facts, candidate);
+    htlcs(objections, facts, candidate, artifact);
+}
+
+fn finality(objections: &mut Objections, candidate: &Candidate, artifact: &ArtifactName) {
+    let snapshot = &candidate.snapshot;
+    let known = objections.need(artifact, "whether its node was stopped for good", candidate.finality.as_ref());
+    let message = match known {
+        Some(Finality::Ordinary) => format!("the node went on after {snapshot}, so its peers hold newer state"),
+        Some(Finality::Revoked) => format!("{snapshot} was final and that was undone, so the node may have gone on"),
+        Some(Finality::Final) | None => return,
+    };
+    objections.add(artifact, message, SAFE_ROAD);
+}
+
+fn heads(objections: &mut Objections, facts: &Facts, candidate: &Candidate) {
+    let Known::Is(vaults) = &facts.vaults else { return };
+    for reading in vaults {
+        let Known::Is(head) = &reading.head else { continue };
+        if head.as_ref() != Some(&candidate.snapshot) {
+            let name = head.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+            let message = format!("its newest snapshot is {name}, not {}", candidate.snapshot);
+            let hint = "every vault of the policy must end with the final snapshot: bring this one up to date, and if it \
+                        holds a newer snapshot, the node has run since";
+            objections.add(format!("vault {}", reading.vault), message, hint);
+        }
+    }
+}
+
+fn claim(objections: &mut Objections, facts: &Facts, candidate: &Candidate) {
+    let subject = format!("the claim to {}", candidate.snapshot);
+    let hint = "find out on which other host this snapshot is being restored; only one of them may ever start. When none \
+                does, remove the other claim by hand";
+    match objections.need(&subject, "who has it", facts.claim.as_ref()) {
+        Some(Claim::OursAlone { snapshot }) if *snapshot == candidate.snapshot => {}
+        Some(Claim::OursAlone { snapshot }) => {
+            objections.add(&subject, format!("what we hold is a claim to {snapshot}"), "claim the plan's snapshot");
+        }
+        Some(Claim::NotTaken) => {
+            let message = "it has not been taken; a run takes it before it is judged";
+            objections.add(&subject, message, "take the claim, then look again");
+        }
+        Some(Claim::Others { who }) => {
+            objections.add(&subject, format!("others have laid claim to it: {}", who.join(", ")), hint);
+        }
+        None => {}
+    }
+}
+
+/// Looks for a wallet database that was written to after this one, whatever its channels say.
+fn lineage(objections: &mut Objections, facts: &Facts, candidate: &Candidate) {
+    let ours = Version { number: candidate.node.data_version, taken: Some(candidate.taken) };
+    let is_ours = |piece: &&Piece| !piece.is_of_another_node(candidate.node.node_id.as_deref());
+    for piece in facts.evidence.iter().filter(is_ours) {
+        let Known::Is(Testimony::Wallet(node)) = &piece.says else { continue };
+        let message = match relation(ours, Version { number: node.data_version, taken: piece.taken }) {
+            Relation::NotNewer => continue,
+            Relation::Newer => "a database of this node was written to after this copy was taken",
+            Relation::Unknown => "a database without data_version may be newer than this copy",
+        };
+        objections.add(&piece.origin, message, SAFE_ROAD);
+    }
+}
+
+/// HTLCs past their deadline make lightningd broadcast its commitment at once, with no peer to stop it.
+fn htlcs(objections: &mut Objections, facts: &Facts, candidate: &Candidate, artifact: &ArtifactName) {
+    if candidate.node.htlcs.is_empty() {
+        return;
+    }
+    let height = facts.block_height.as_ref();
+    let Some(height) = objections.need(artifact, "the chain's height, which its live HTLCs hang on", height) else {
+        return;
+    };
+    for htlc in candidate.node.htlcs.iter().filter(|htlc| is_due(htlc, *height)) {
+        let message = format!(
+            "channel row {} has an HTLC of {} msat that is due at block {}, and the chain is at {height}: lightningd would \
+             broadcast its commitment as soon as it starts",
+            htlc.channel_dbid, htlc.msat, htlc.cltv_expiry
+        );
+        let hint = "undo the final snapshot, let the old host settle the HTLC, and take the final snapshot again; if the \
+                    old host is gone, take the road of emergency.recover";
+        objections.add(artifact, message, hint);
+    }
+}
+
+fn is_due(htlc: &LiveHtlc, height: u64) -> bool {
+    let margin = match htlc.direction {
+        HtlcDirection::Incoming if htlc.has_preimage => HTLC_CLAIM_MARGIN,
+        _ => 0,
+    };
+    htlc.cltv_expiry <= height.saturating_add(margin)
+}

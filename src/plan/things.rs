@@ -1,0 +1,210 @@
+//! The things that actions speak of: places, owners, units, and what is burnt, looked at or waited for.
+
+use crate::base::ids::ArtifactName;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Where one Core Lightning node keeps what a restore must know of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LightningPlace {
+    /// lightningd's base folder.
+    pub lightning_dir: PathBuf,
+    /// The network's folder in it.
+    pub network_dir: PathBuf,
+    /// The channel database.
+    pub wallet: PathBuf,
+    /// The pid file, which lightningd locks for life.
+    pub pid_file: PathBuf,
+    /// The RPC socket.
+    pub rpc_socket: PathBuf,
+}
+
+impl LightningPlace {
+    /// Whether a path lies in one of the node's folders, or beside its channel database.
+    pub fn holds(&self, path: &Path) -> bool {
+        path.starts_with(&self.lightning_dir)
+            || path.starts_with(&self.network_dir)
+            || self.wallet.parent().is_some_and(|folder| path.parent() == Some(folder))
+    }
+}
+
+/// Whose a file is. The name decides; the number is for a host that does not know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Owner {
+    /// Owner's name.
+    pub user: Option<String>,
+    /// Owner's number.
+    pub uid: u32,
+    /// Group's name.
+    pub group: Option<String>,
+    /// Group's number.
+    pub gid: u32,
+}
+
+/// A PostgreSQL server, as a policy names it: without a password.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ServerUrl(pub String);
+
+/// What several paths are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Together {
+    /// Nothing: each by itself.
+    Separate,
+    /// One database with its side files, and a mirror before it: they go together or not at all.
+    Database,
+}
+
+/// What becomes of a database that has the name already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "swap", rename_all = "kebab-case")]
+pub enum Swap {
+    /// There must be none, or an empty one.
+    IntoEmpty,
+    /// It keeps its rows under another name.
+    KeepOld {
+        /// That name.
+        aside: String,
+    },
+}
+
+/// What runs in a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitRole {
+    /// A Core Lightning node.
+    CoreLightning,
+    /// An LND node.
+    Lnd,
+    /// BTCPay Server.
+    Btcpay,
+    /// NBXplorer.
+    Nbxplorer,
+    /// bitcoind.
+    Bitcoind,
+    /// PostgreSQL.
+    Postgres,
+    /// The reverse proxy: what customers reach.
+    Proxy,
+    /// Something else.
+    Other,
+}
+
+/// What is done to a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitChange {
+    /// It is stopped.
+    Stop,
+    /// It is started.
+    Start,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "condition", rename_all = "kebab-case")]
+pub enum Condition {
+    /// The unit runs.
+    UnitActive {
+        /// Its name.
+        unit: String,
+    },
+    /// The unit has ended.
+    UnitInactive {
+        /// Its name.
+        unit: String,
+    },
+    /// The server takes connections.
+    PostgresAnswers {
+        /// The server.
+        server: ServerUrl,
+    },
+    /// bitcoind has the newest block.
+    BitcoindAtTip,
+    /// NBXplorer has caught up with bitcoind.
+    NbxplorerSynced,
+    /// The path is there.
+    PathExists {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// What a person answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Nothing.
+    None,
+    /// That it is done; recorded.
+    Done,
+}
+
+/// What may be burnt: a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Burn {
+    /// BTCPay's API keys are deleted.
+    ApiKeys,
+    /// BTCPay's webhooks are switched off and lose their secrets.
+    Webhooks,
+    /// BTCPay's automated payout processors are switched off.
+    PayoutProcessors,
+}
+
+/// What may be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inspection {
+    /// Where each webhook points.
+    Webhooks,
+    /// Paid invoices without a successful delivery.
+    UnpaidDeliveries,
+    /// Heights of node and NBXplorer against the blocks that bitcoind still has.
+    PruneWindow,
+    /// What must be rotated, by place.
+    RotationList,
+    /// What the host's resolver and the authoritative server answer.
+    Dns,
+}
+
+/// What must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "assertion", rename_all = "kebab-case")]
+pub enum Assertion {
+    /// The file is the artifact, byte for byte, with its owner and mode.
+    FileIs {
+        /// The file.
+        path: PathBuf,
+        /// The artifact.
+        #[schemars(with = "String")]
+        artifact: ArtifactName,
+    },
+    /// The secret at this path is of the node whose wallet was backed up.
+    SecretIsOfNode {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database holds what was dumped, row for row.
+    RowForRow {
+        /// The server.
+        server: ServerUrl,
+        /// The database.
+        database: String,
+        /// The dump.
+        #[schemars(with = "String")]
+        artifact: ArtifactName,
+    },
+    /// Nothing is at this path.
+    NothingAt {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The unit does not run.
+    UnitInactive {
+        /// Its name.
+        unit: String,
+    },
+}
