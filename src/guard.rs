@@ -81,6 +81,11 @@ impl Guard {
         }
     }
 
+    /// The guard of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|guard| guard.as_str() == name)
+    }
+
     /// Whether a person can know better than the facts.
     pub fn can_be_accepted(self) -> bool {
         matches!(self, Self::Twin | Self::Payout | Self::Space | Self::Freshness)
@@ -172,7 +177,7 @@ pub struct Judged {
 }
 
 /// The verdicts of all guards on one plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Judgement {
     plan: Plan,
     verdicts: Vec<Judged>,

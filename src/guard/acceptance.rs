@@ -80,8 +80,8 @@ impl FromStr for Acceptance {
     fn from_str(text: &str) -> Result<Self, AcceptanceError> {
         let shown = || text.chars().take(200).collect();
         let (name, why) = text.split_once('=').ok_or_else(|| AcceptanceError::NoReason { text: shown() })?;
-        let guard = Guard::ALL.into_iter().find(|guard| guard.as_str() == name);
-        let guard = guard.ok_or_else(|| AcceptanceError::NoSuchGuard { name: name.chars().take(200).collect() })?;
+        let unknown = || AcceptanceError::NoSuchGuard { name: name.chars().take(200).collect() };
+        let guard = Guard::named(name).ok_or_else(unknown)?;
         if !guard.can_be_accepted() {
             return Err(AcceptanceError::NotAcceptable { guard });
         }

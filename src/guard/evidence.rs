@@ -9,7 +9,7 @@ pub(super) use standing::cannot_broadcast;
 
 use super::facts::Known;
 use crate::base::ids::SnapshotId;
-use crate::facts::cln::{EmergencyChannel, EmergencyContents, NodeState, WalletChannel};
+use crate::facts::cln::{EmergencyContents, NodeState, WalletChannel};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -164,11 +164,7 @@ impl Knowledge {
                 self.unread.insert((piece.origin.clone(), why.clone()));
             }
             Known::Is(Testimony::Wallet(node)) => self.learn_wallet(node, &piece.origin),
-            Known::Is(Testimony::Emergency(contents)) => {
-                for channel in &contents.channels {
-                    self.learn_emergency(channel, &piece.origin);
-                }
-            }
+            Known::Is(Testimony::Emergency(contents)) => self.learn_emergency(contents, &piece.origin),
             Known::Is(Testimony::Nothing) => {}
         }
     }
@@ -190,16 +186,19 @@ impl Knowledge {
         }
     }
 
-    fn learn_emergency(&mut self, channel: &EmergencyChannel, origin: &Origin) {
-        let known = self.channels.entry(channel.channel_id.clone()).or_default();
-        let sighting = Sighting {
-            standing: Standing::EXISTS,
-            next_index_local: None,
-            next_index_remote: None,
-            revocations: channel.revocations,
-        };
-        known.see(sighting, origin);
-        known.capacity_sat = known.capacity_sat.max(Some(channel.funding_sat));
+    /// Adds what an `emergency.recover` says.
+    pub fn learn_emergency(&mut self, contents: &EmergencyContents, origin: &Origin) {
+        for channel in &contents.channels {
+            let known = self.channels.entry(channel.channel_id.clone()).or_default();
+            let sighting = Sighting {
+                standing: Standing::EXISTS,
+                next_index_local: None,
+                next_index_remote: None,
+                revocations: channel.revocations,
+            };
+            known.see(sighting, origin);
+            known.capacity_sat = known.capacity_sat.max(Some(channel.funding_sat));
+        }
     }
 
     /// Adds what others know.

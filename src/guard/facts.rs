@@ -4,7 +4,7 @@
 use super::evidence::Piece;
 use crate::artifact::Toxicity;
 use crate::base::ids::{ArtifactName, SnapshotId, VaultName};
-use crate::facts::cln::NodeState;
+use crate::facts::cln::{EmergencyContents, NodeState};
 use crate::facts::postgres::Software;
 use crate::plan::ServerUrl;
 use jiff::Timestamp;
@@ -48,11 +48,13 @@ pub struct Facts {
     pub artifacts: BTreeMap<ArtifactName, ArtifactFacts>,
     /// The channel databases in the snapshot, placed or put in quarantine.
     pub candidates: BTreeMap<ArtifactName, Known<Candidate>>,
-    /// What anything else says of the node's channels: all manifests' notes, marks, every `emergency.recover`, the
-    /// database at the target.
+    /// What anything else says of the node's channels: all manifests' notes, marks, every `emergency.recover`. At least
+    /// one piece of each vault's newest snapshot, also when it says nothing of channels.
     pub evidence: Vec<Piece>,
     /// Every vault of the policy.
     pub vaults: Known<Vec<VaultReading>>,
+    /// The `emergency.recover` in the snapshot.
+    pub emergency: Known<EmergencyContents>,
     /// Whose the final snapshot is.
     pub claim: Known<Claim>,
     /// The chain's height now.
@@ -137,7 +139,7 @@ pub enum Claim {
 pub struct IdentityFacts {
     /// The node id of the secret that will be in place.
     pub secret_node_id: Known<String>,
-    /// The node id in the snapshot's wallet database.
+    /// The node id that the snapshot's wallet database names; where the snapshot has none, that of the newest evidence.
     pub database_node_id: Known<String>,
     /// The chain of that database, by lightningd's name.
     pub database_network: Known<String>,
@@ -204,7 +206,9 @@ pub struct TargetFacts {
     pub trees: BTreeMap<ArtifactName, Known<Vec<PathBuf>>>,
     /// At the place of each secret.
     pub secrets: BTreeMap<PathBuf, Known<SecretAt>>,
-    /// At the place of each channel database.
+    /// At the place of each `emergency.recover`.
+    pub emergencies: BTreeMap<PathBuf, Known<EmergencyAt>>,
+    /// At the place of each channel database; it counts as evidence too.
     pub wallets: BTreeMap<PathBuf, Known<WalletAt>>,
     /// The mirror that lightningd's `wallet` option names. lightningd overwrites it when it starts.
     pub mirror: Known<Option<PathBuf>>,
@@ -240,6 +244,20 @@ pub enum SecretAt {
         /// Its node id, where it can be derived.
         node_id: Option<String>,
     },
+}
+
+/// What lies at the place of an `emergency.recover`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EmergencyAt {
+    /// Nothing.
+    Nothing,
+    /// One that cannot be opened.
+    Damaged {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// One that can.
+    Sound(EmergencyContents),
 }
 
 /// What lies at the place of a channel database.
@@ -328,9 +346,9 @@ pub struct PayoutFacts {
 pub struct Space {
     /// Which one, for a person.
     pub place: String,
-    /// Bytes that the plan needs there.
+    /// Bytes that the plan writes there in all.
     pub needed: u64,
-    /// Bytes that are free there.
+    /// Bytes that are free there, and those that an interrupted run has written there for this plan already.
     pub free: Known<u64>,
 }
 

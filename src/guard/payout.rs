@@ -1,9 +1,10 @@
 //! Refuses to start BTCPay on a restored database in which payouts wait and processors would pay them by themselves:
 //! what was paid after the snapshot would be paid again.
 
-use super::facts::Facts;
+use super::facts::{Facts, Known};
 use super::objections::Objections;
 use super::{Guard, Verdict};
+use crate::base::ids::ArtifactName;
 use crate::facts::postgres::Software;
 use crate::plan::{Action, Burn, Plan, UnitRole};
 
@@ -52,8 +53,7 @@ fn starts_on_restored(plan: &Plan, facts: &Facts) -> bool {
 }
 
 /// Whether a dump is BTCPay's, or nobody knows whose it is.
-pub(super) fn may_be_btcpay(facts: &Facts, artifact: &crate::base::ids::ArtifactName) -> bool {
-    use super::facts::Known;
+pub(super) fn may_be_btcpay(facts: &Facts, artifact: &ArtifactName) -> bool {
     facts.artifacts.get(artifact).is_none_or(|facts| match facts.software {
         Known::Is(software) => software == Software::Btcpay,
         Known::Unknown(_) => true,

@@ -4,7 +4,8 @@
 mod database;
 mod wallet;
 
-use super::facts::{Facts, FileAt, Known, SecretAt};
+use super::evidence::{ChannelKnowledge, Knowledge, Origin};
+use super::facts::{EmergencyAt, Facts, FileAt, Known, SecretAt};
 use super::objections::Objections;
 use super::{Guard, Verdict};
 use crate::artifact::ArtifactKind;
@@ -26,6 +27,7 @@ pub(super) fn judge(plan: &Plan, facts: &Facts) -> Verdict {
             Action::PlaceFile { to, kind, .. } => {
                 file(&mut objections, facts, to, &moved);
                 match kind {
+                    ArtifactKind::EmergencyRecover => emergency(&mut objections, facts, to),
                     ArtifactKind::HsmSecret => secret(&mut objections, facts, to),
                     ArtifactKind::Sqlite => wallet::beside(&mut objections, facts, to, &moved),
                     _ => {}
@@ -80,6 +82,32 @@ fn tree(objections: &mut Objections, facts: &Facts, artifact: &ArtifactName, mov
     let found = objections.need(artifact, "what unpacking it would write over", found);
     for path in found.into_iter().flatten().filter(|path| !moved.contains(&path.as_path())) {
         objections.add(path.display(), format!("it is there, and differs from what {artifact} holds"), ASIDE);
+    }
+}
+
+/// An `emergency.recover` that knows more than the snapshot's is the better road out, and is not replaced.
+fn emergency(objections: &mut Objections, facts: &Facts, path: &Path) {
+    let at = Known::found(facts.target.emergencies.get(path));
+    let Some(EmergencyAt::Sound(there)) = objections.need(path.display(), "which channels the one there holds", at)
+    else {
+        return;
+    };
+    let what = "the snapshot's emergency.recover, which the one there must be held against,";
+    let Some(ours) = objections.need(path.display(), what, facts.emergency.as_ref()) else { return };
+    let of = |contents| {
+        let mut knowledge = Knowledge::default();
+        knowledge.learn_emergency(contents, &Origin::Target(path.to_owned()));
+        knowledge
+    };
+    let (there, ours) = (of(there), of(ours));
+    for (id, known) in there.channels() {
+        let then = ours.channels().find(|(other, _)| *other == id).map(|(_, known)| known);
+        let revocations = |of: &ChannelKnowledge| of.best(|sighting| sighting.revocations).map(|(best, _)| best);
+        if then.is_none_or(|then| revocations(known) > revocations(then)) {
+            let message = format!("the emergency.recover there knows more of channel {id} than the snapshot's");
+            let hint = "recover from the one that is there: keep a copy of it elsewhere, and leave the snapshot's out";
+            objections.add(path.display(), message, hint);
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 mod last;
 mod words;
 
-use super::evidence::{Knowledge, Origin, Sighting, Standing, cannot_broadcast};
-use super::facts::{Candidate, Facts, Finality, Known};
+use super::evidence::{Knowledge, Origin, Piece, Sighting, Standing, Testimony, cannot_broadcast};
+use super::facts::{Candidate, Facts, Finality, Known, WalletAt};
 use super::objections::Objections;
 use super::{Guard, Verdict};
 use crate::artifact::{ArtifactKind, Toxicity};
@@ -15,7 +15,7 @@ use crate::base::ids::{ArtifactName, SnapshotId};
 use crate::facts::cln::WalletChannel;
 use crate::facts::postgres::Software;
 use crate::plan::{Action, Plan, SIDE_FILES};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Names under which a node looks for its channel state.
 const CHANNEL_DATABASES: [&str; 3] = ["lightningd.sqlite3", "channel.db", "channel.sqlite"];
@@ -94,6 +94,19 @@ fn quarantine(objections: &mut Objections, plan: &Plan, artifact: &ArtifactName,
     }
 }
 
+/// The databases that lie at the target, as evidence.
+fn at_target(facts: &Facts) -> Vec<Piece> {
+    let piece = |(path, at): (&PathBuf, &Known<WalletAt>)| {
+        let says = match at {
+            Known::Is(WalletAt::Nothing) => return None,
+            Known::Is(WalletAt::Sound(node)) => Known::Is(Testimony::Wallet(node.clone())),
+            Known::Is(WalletAt::Damaged { why }) | Known::Unknown(why) => Known::Unknown(why.clone()),
+        };
+        Some(Piece { origin: Origin::Target(path.clone()), node_id: None, taken: None, says })
+    };
+    facts.target.wallets.iter().filter_map(piece).collect()
+}
+
 /// Judges one channel database; gives the reason for which it is cleared if nothing was objected.
 fn channel_database(
     objections: &mut Objections,
@@ -109,14 +122,16 @@ fn channel_database(
         let message = format!("what is known of it is of {}, which is not the plan's", candidate.snapshot);
         objections.add(artifact, message, "make the plan anew");
     }
-    let mut knowledge = Knowledge::of(&facts.evidence, candidate.node.node_id.as_deref());
+    let at_target = at_target(facts);
+    let evidence: Vec<&Piece> = facts.evidence.iter().chain(&at_target).collect();
+    let mut knowledge = Knowledge::of(evidence.iter().copied(), candidate.node.node_id.as_deref());
     knowledge.learn_wallet(&candidate.node, &Origin::Snapshot(candidate.snapshot.clone()));
     let open = knowledge.open().count();
     if open > 0 {
         channels(objections, candidate, &knowledge);
-        last::judge(objections, facts, candidate, artifact);
+        last::judge(objections, facts, candidate, (artifact, &evidence));
     }
-    complete(objections, facts, artifact, &knowledge);
+    complete(objections, facts, candidate, artifact, &knowledge);
     let all = knowledge.channels().count();
     match (all, open) {
         (0, _) => "no evidence knows of any channel".to_owned(),
@@ -126,13 +141,24 @@ fn channel_database(
 }
 
 /// Everything that is there must have been read, and must name its channels.
-fn complete(objections: &mut Objections, facts: &Facts, artifact: &ArtifactName, knowledge: &Knowledge) {
+fn complete(
+    objections: &mut Objections,
+    facts: &Facts,
+    candidate: &Candidate,
+    artifact: &ArtifactName,
+    knowledge: &Knowledge,
+) {
     let vaults = objections.need("the vaults", "what they hold", facts.vaults.as_ref());
     if vaults.is_some_and(Vec::is_empty) {
         objections.add("the vaults", "none was read", "see to it that every vault of the policy can be read");
     }
     for reading in vaults.into_iter().flatten() {
-        objections.need(format!("vault {}", reading.vault), "all that is in it", reading.head.as_ref());
+        let vault = format!("vault {}", reading.vault);
+        let Some(Some(head)) = objections.need(&vault, "all that is in it", reading.head.as_ref()) else { continue };
+        let is_read = |piece: &Piece| matches!(&piece.origin, Origin::Snapshot(id) if id == head);
+        if *head != candidate.snapshot && !facts.evidence.iter().any(is_read) {
+            objections.need::<Candidate>(&vault, &format!("what its newest snapshot, {head}, says"), Known::default());
+        }
     }
     for (origin, why) in knowledge.unread() {
         let message = format!("it may know of newer channel state and cannot be read: {why}");

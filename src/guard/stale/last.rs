@@ -11,11 +11,16 @@ use crate::guard::objections::Objections;
 
 /// Objects to a database with open channels unless it is final, at the head of every vault, ours alone, of the newest
 /// lineage, and free of HTLCs that would go on chain at once.
-pub(super) fn judge(objections: &mut Objections, facts: &Facts, candidate: &Candidate, artifact: &ArtifactName) {
+pub(super) fn judge(
+    objections: &mut Objections,
+    facts: &Facts,
+    candidate: &Candidate,
+    (artifact, evidence): (&ArtifactName, &[&Piece]),
+) {
     finality(objections, candidate, artifact);
     heads(objections, facts, candidate);
     claim(objections, facts, candidate);
-    lineage(objections, facts, candidate);
+    lineage(objections, evidence, candidate);
     htlcs(objections, facts, candidate, artifact);
 }
 
@@ -65,10 +70,10 @@ fn claim(objections: &mut Objections, facts: &Facts, candidate: &Candidate) {
 }
 
 /// Looks for a wallet database that was written to after this one, whatever its channels say.
-fn lineage(objections: &mut Objections, facts: &Facts, candidate: &Candidate) {
+fn lineage(objections: &mut Objections, evidence: &[&Piece], candidate: &Candidate) {
     let ours = Version { number: candidate.node.data_version, taken: Some(candidate.taken) };
-    let is_ours = |piece: &&Piece| !piece.is_of_another_node(candidate.node.node_id.as_deref());
-    for piece in facts.evidence.iter().filter(is_ours) {
+    let is_ours = |piece: &&&Piece| !piece.is_of_another_node(candidate.node.node_id.as_deref());
+    for piece in evidence.iter().filter(is_ours) {
         let Known::Is(Testimony::Wallet(node)) = &piece.says else { continue };
         let message = match relation(ours, Version { number: node.data_version, taken: piece.taken }) {
             Relation::NotNewer => continue,

@@ -118,9 +118,14 @@ fn a_clearing_gives_out_all_parts_in_order() {
 fn the_schema_of_verdicts_fits_what_is_written() {
     let schema = serde_json::to_value(schemars::schema_for!(crate::guard::Judged)).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
+    let whole = serde_json::to_value(schemars::schema_for!(crate::guard::Judgement)).unwrap();
+    let whole = jsonschema::validator_for(&whole).unwrap();
     let (plan, mut facts) = migration();
     for _ in 0..2 {
-        for judged in judge(plan.clone(), &facts, &Acceptances::default()).verdicts() {
+        let judgement = judge(plan.clone(), &facts, &Acceptances::default());
+        assert_eq!(judgement.plan(), &plan);
+        assert!(whole.is_valid(&serde_json::to_value(&judgement).unwrap()));
+        for judged in judgement.verdicts() {
             let json = serde_json::to_value(judged).unwrap();
             assert!(validator.is_valid(&json), "{json}");
         }

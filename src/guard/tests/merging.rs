@@ -1,7 +1,7 @@
 //! Merging of evidence: in any order, any grouping, any number of times the same, and more is never less.
 
 use super::world::{NODE_ID, at, channel, piece, stub};
-use crate::facts::cln::{EmergencyChannel, EmergencyContents, EmergencyLayout, WalletChannel};
+use crate::facts::cln::WalletChannel;
 use crate::guard::evidence::{ChannelKnowledge, Knowledge, Origin, Piece, Sighting, Testimony};
 use crate::guard::facts::Known;
 use proptest::prelude::*;
@@ -29,20 +29,11 @@ pub(super) fn wallet_channel() -> impl Strategy<Value = WalletChannel> {
 }
 
 fn emergency() -> impl Strategy<Value = Testimony> {
-    proptest::collection::vec((0..3_u8, proptest::option::of(0..4_u64)), 0..3).prop_map(|channels| {
-        let channels = channels.into_iter().map(|(id, revocations)| EmergencyChannel {
-            channel_id: String::from(char::from(b'a' + id)).repeat(64),
-            dbid: 1,
-            peer_id: "03".repeat(33),
-            address: "127.0.0.1:9735".to_owned(),
-            funding: "00:0".to_owned(),
-            funding_sat: 10_000,
-            channel_type: String::new(),
-            revocations,
-            opened_by_us: None,
-        });
-        let contents =
-            EmergencyContents { layout: EmergencyLayout::Modern, version: 1, written: 0, channels: channels.collect() };
+    proptest::collection::vec((0..3_u8, 0..5_u64), 0..3).prop_map(|channels| {
+        let named: Vec<_> = channels.iter().map(|(id, count)| (char::from(b'a' + id), *count)).collect();
+        let mut contents = super::world::emergency(&named);
+        // The legacy layout tells no revocations.
+        contents.channels.iter_mut().filter(|c| c.revocations == Some(4)).for_each(|c| c.revocations = None);
         Testimony::Emergency(contents)
     })
 }

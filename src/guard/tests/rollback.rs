@@ -74,6 +74,30 @@ fn unpacking_writes_over_nothing() {
 }
 
 #[test]
+fn an_emergency_recover_that_knows_more_is_not_even_moved_aside() {
+    let (mut plan, mut facts) = server_loss();
+    let aside = Action::MoveAside { paths: vec![EMERGENCY.into()], together: Together::Separate };
+    plan.steps[0].actions.insert(0, aside);
+    let there = |facts: &mut Facts, at| facts.target.emergencies.insert(EMERGENCY.into(), at);
+    let sound = |channels: &[_]| Known::Is(EmergencyAt::Sound(emergency(channels)));
+    for newer in [[('a', 8), ('a', 8)], [('a', 7), ('b', 0)]] {
+        there(&mut facts, sound(&newer));
+        refused(ROLLBACK, &plan, &facts, "knows more of channel");
+    }
+    for older in [sound(&[('a', 7)]), sound(&[]), Known::Is(EmergencyAt::Damaged { why: "torn".to_owned() })] {
+        there(&mut facts, older);
+        cleared(ROLLBACK, &plan, &facts, "nothing newer");
+    }
+    there(&mut facts, Known::default());
+    refused(ROLLBACK, &plan, &facts, "which channels the one there holds is not known");
+    facts.target.emergencies.clear();
+    refused(ROLLBACK, &plan, &facts, "which channels the one there holds is not known");
+    there(&mut facts, sound(&[]));
+    facts.emergency = Known::default();
+    refused(ROLLBACK, &plan, &facts, "must be held against, is not known");
+}
+
+#[test]
 fn another_secret_is_not_even_moved_aside() {
     let (mut plan, mut facts) = server_loss();
     let aside = Action::MoveAside { paths: vec![SECRET.into()], together: Together::Separate };

@@ -116,6 +116,8 @@ fn closed_channels_need_every_vault_too() {
     if let Known::Is(vaults) = &mut facts.vaults {
         vaults[0].head = Known::Is(Some(snapshot(12)));
     }
+    refused(STALE, &plan, &facts, "vault near: what its newest snapshot, 20270115T081640Z-000012, says is not known");
+    facts.evidence.push(piece(Origin::Snapshot(snapshot(12)), 2000, Testimony::Nothing));
     cleared(STALE, &plan, &facts, "closed");
     if let Known::Is(vaults) = &mut facts.vaults {
         vaults[0].head = Known::Unknown("it does not answer".to_owned());

@@ -200,6 +200,26 @@ fn only_a_final_snapshot_may_move() {
 }
 
 #[test]
+fn what_lies_at_the_target_is_evidence() {
+    let (plan, facts) = migration();
+    let with = |at| {
+        let mut facts = facts.clone();
+        facts.target.wallets.insert(WALLET.into(), at);
+        facts
+    };
+    let sound = |channels, number| {
+        let mut there = node(channels);
+        there.data_version = Some(number);
+        Known::Is(WalletAt::Sound(Box::new(there)))
+    };
+    cleared(STALE, &plan, &with(sound(vec![channel('a', 3, 6)], 90)), "final state");
+    refused(STALE, &plan, &with(sound(vec![channel('a', 3, 8)], 90)), "8 in /cln/regtest/lightningd.sqlite3");
+    refused(STALE, &plan, &with(sound(vec![channel('a', 3, 7)], 101)), "was written to after");
+    refused(STALE, &plan, &with(Known::Is(WalletAt::Damaged { why: "torn".to_owned() })), "cannot be read: torn");
+    refused(STALE, &plan, &with(Known::default()), "cannot be read: nobody has looked");
+}
+
+#[test]
 fn every_vault_must_be_read_and_end_with_the_final_snapshot() {
     let (plan, facts) = migration();
     let with = |head: Known<Option<crate::base::ids::SnapshotId>>| {

@@ -2,7 +2,7 @@
 
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::ids::{ArtifactName, SnapshotId};
-use crate::facts::cln::{NodeState, WalletChannel};
+use crate::facts::cln::{EmergencyChannel, EmergencyContents, EmergencyLayout, NodeState, WalletChannel};
 use crate::facts::postgres::Software;
 use crate::guard::evidence::{Origin, Piece, Testimony};
 use crate::guard::facts::*;
@@ -171,6 +171,23 @@ pub(super) fn stub(letter: char) -> WalletChannel {
     WalletChannel { short_channel_id: Some("1x1x1".to_owned()), has_last_tx: Some(false), ..channel(letter, 3, 1) }
 }
 
+/// An `emergency.recover` with these channels and as many revocations.
+pub(super) fn emergency(channels: &[(char, u64)]) -> EmergencyContents {
+    let channel = |(letter, revocations): &(char, u64)| EmergencyChannel {
+        channel_id: String::from(*letter).repeat(64),
+        dbid: 1,
+        peer_id: "03".repeat(33),
+        address: "127.0.0.1:9735".to_owned(),
+        funding: "00:0".to_owned(),
+        funding_sat: 10_000,
+        channel_type: String::new(),
+        revocations: Some(*revocations),
+        opened_by_us: None,
+    };
+    let channels = channels.iter().map(channel).collect();
+    EmergencyContents { layout: EmergencyLayout::Modern, version: 1, written: 0, channels }
+}
+
 pub(super) fn wallet_of(sequence: u64, taken: i64, node: NodeState) -> Piece {
     piece(Origin::Snapshot(snapshot(sequence)), taken, Testimony::Wallet(Box::new(node)))
 }
@@ -192,6 +209,7 @@ pub(super) fn facts(node: NodeState) -> Facts {
         artifacts: artifacts(),
         candidates: BTreeMap::from([(artifact("cln/lightningd.sqlite3"), Known::Is(candidate(node)))]),
         evidence: Vec::new(),
+        emergency: Known::Is(emergency(&[('a', 7)])),
         vaults: Known::Is(vec![head("near"), head("far")]),
         claim: Known::Is(Claim::OursAlone { snapshot: snapshot(9) }),
         block_height: Known::Is(1000),
@@ -262,6 +280,7 @@ fn target() -> TargetFacts {
         files: paths.into_iter().map(|path| (path.into(), Known::Is(FileAt::Nothing))).collect(),
         trees: BTreeMap::from([(artifact("cln/extras.tar"), Known::Is(Vec::new()))]),
         secrets: BTreeMap::from([(SECRET.into(), Known::Is(SecretAt::Nothing))]),
+        emergencies: BTreeMap::from([(EMERGENCY.into(), Known::Is(EmergencyAt::Nothing))]),
         wallets: BTreeMap::from([(WALLET.into(), Known::Is(WalletAt::Nothing))]),
         mirror: Known::Is(None),
         databases: databases().map(|name| (name, Known::Is(DatabaseAt::Absent))).collect(),
