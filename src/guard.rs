@@ -152,6 +152,13 @@ pub struct Refusal {
     pub can_be_accepted: bool,
 }
 
+impl Refusal {
+    /// What may be lost in all, in satoshi, as far as the amounts are known.
+    pub fn at_stake_sat(&self) -> u64 {
+        self.details.iter().filter_map(|detail| detail.at_stake_sat).fold(0, u64::saturating_add)
+    }
+}
+
 /// One reason of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Detail {

@@ -41,7 +41,7 @@ fn two_channels_open_over_twenty_five_payments_is_toxic() {
         for words in ["next_index_local is 1 in this copy and 11 in snapshot", "peer revocations is 0", "5000000 sat"] {
             assert!(detail.message.contains(words), "{words}: {}", detail.message);
         }
-        assert_eq!(detail.at_stake_sat, Some(5_000_000));
+        assert_eq!((detail.at_stake_sat, refusal.at_stake_sat()), (Some(5_000_000), 10_000_000));
         assert!(refusal.hint.contains("quarantine") && refusal.hint.contains("emergencyrecover"));
         assert!(!refusal.can_be_accepted);
     }
