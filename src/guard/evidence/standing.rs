@@ -67,3 +67,37 @@ pub(super) fn is_invented(channel: &WalletChannel) -> bool {
 pub(crate) fn cannot_broadcast(channel: &WalletChannel) -> bool {
     channel.short_channel_id.as_deref() == Some(STUB_SHORT_ID) && channel.has_last_tx == Some(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channels_life_goes_one_way() {
+        let life: [&[i64]; 11] =
+            [&[0], &[1, 11, 14], &[2, 12], &[3, 13], &[4], &[5], &[6], &[7], &[8], &[9], &[15, 99, -1, 0]];
+        let mut ranks: Vec<Vec<Standing>> =
+            life.iter().map(|codes| codes.iter().map(|code| Standing::of_code(*code)).collect()).collect();
+        ranks[0] = vec![Standing::EXISTS];
+        ranks.push(vec![Standing::of_code(STATE_CLOSED)]);
+        for (age, standings) in ranks.iter().enumerate() {
+            for standing in standings {
+                assert_eq!(standing.is_closed(), age == 11, "{standing:?}");
+                assert_eq!(standing.is_known(), age != 10, "{standing:?}");
+                for (other_age, others) in ranks.iter().enumerate() {
+                    assert!(
+                        others.iter().all(|other| standing.is_later_than(*other) == (age > other_age)),
+                        "{standing:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn standings_have_lightningds_names() {
+        assert_eq!(Standing::EXISTS.name(), "exists");
+        assert_eq!(Standing::of_code(3).name(), "CHANNELD_NORMAL");
+        assert_eq!(Standing::of_code(77).name(), "unknown");
+    }
+}
