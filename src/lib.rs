@@ -9,7 +9,7 @@
 //! | edge | [`cli`], [`commands`], [`ui`], [`exit`] |
 //! | flow | [`engine`] |
 //! | adapter | [`sources`], [`seal`], [`vault`], [`catalog`], [`sandbox`], [`target`] |
-//! | model | [`artifact`], [`facts`], [`guard`], [`manifest`], [`notes`], [`plan`], [`policy`], [`report`] |
+//! | model | [`artifact`], [`facts`], [`guard`], [`manifest`], [`notes`], [`plan`], [`policy`], [`report`], [`scenario`] |
 //! | base | [`base`] |
 //!
 //! What holds everywhere: no module below the edge prints or reads the environment; the machine that backs up holds
@@ -32,6 +32,7 @@ pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod sandbox;
+pub mod scenario;
 pub mod seal;
 pub mod sources;
 pub mod target;

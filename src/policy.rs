@@ -1,13 +1,13 @@
 //! The policy: what is backed up, to where, for whom, how long. Text is parsed once into these checked types;
 //! nothing below this module sees the TOML.
 
-mod check;
+pub(crate) mod check;
 mod error;
-mod shape;
+pub(crate) mod shape;
 mod show;
 mod source;
 mod url;
-mod values;
+pub(crate) mod values;
 mod wire;
 
 pub use check::{load, parse};

@@ -34,6 +34,24 @@ pub const ARTIFACTS_MAX: usize = 10_000;
 pub const SEGMENTS_MAX: usize = 4 * 1024 * 1024;
 /// Largest policy file, in bytes.
 pub const POLICY_BYTES_MAX: u64 = 1024 * 1024;
+/// Largest scenario file, in bytes: twenty times the longest that is shipped.
+pub const SCENARIO_BYTES_MAX: u64 = 512 * 1024;
+/// Most steps of a scenario: nobody could follow more in one night.
+pub const SCENARIO_STEPS_MAX: usize = 200;
+/// Most entries of a scenario's follow-up list, and most assertions.
+pub const SCENARIO_ENTRIES_MAX: usize = 200;
+/// Longest text of a scenario that a person is to read at once, in bytes: two screens.
+pub const SCENARIO_TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Longest title of a scenario, a step or a follow-up, in bytes: one line.
+pub const SCENARIO_TITLE_BYTES_MAX: usize = 120;
+/// Most lines of commands in one follow-up, and most arguments of one command.
+pub const SCENARIO_COMMAND_LINES_MAX: usize = 40;
+/// Longest wait that a scenario may ask for: a full download of the chain.
+pub const SCENARIO_WAIT_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Longest name of a scenario, a step or a follow-up, in bytes.
+pub const SCENARIO_NAME_BYTES_MAX: usize = 48;
+/// Longest name of a systemd unit, in bytes; systemd's own limit.
+pub const UNIT_NAME_BYTES_MAX: usize = 255;
 /// Longest name of a node, source or vault, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest artifact name, in bytes.

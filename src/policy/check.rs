@@ -438,7 +438,7 @@ impl<'a> Checker<'a> {
 }
 
 /// Parses a name of a node, vault or source.
-pub(super) fn name<T: std::str::FromStr<Err = crate::base::ids::BadId>>(text: &str) -> Result<T, BadValue> {
+pub(crate) fn name<T: std::str::FromStr<Err = crate::base::ids::BadId>>(text: &str) -> Result<T, BadValue> {
     text.parse().map_err(|error: crate::base::ids::BadId| BadValue {
         what: format!("{:?} is not a valid {}", shape::shown(&error.text), error.what),
         remedy: error.rule.to_owned(),
@@ -446,7 +446,7 @@ pub(super) fn name<T: std::str::FromStr<Err = crate::base::ids::BadId>>(text: &s
 }
 
 /// The error for a word that is none of these.
-pub(super) fn one_of<T>(word: &str, what: &str, known: &[&str]) -> Result<T, BadValue> {
+pub(crate) fn one_of<T>(word: &str, what: &str, known: &[&str]) -> Result<T, BadValue> {
     let all = known.join(", ");
     let remedy = match shape::nearest(word, known.iter().copied()) {
         Some(nearest) => format!("did you mean {nearest:?}? There are: {all}"),

@@ -1,5 +1,5 @@
 //! Holds the text's tables and keys against the published schema: unknown keys (with the nearest known one), keys of
-//! another kind of source, missing keys, values of the wrong type. Knows no key by itself.
+//! another kind of table, missing keys, values of the wrong type. Knows no key by itself. Serves policies and scenarios.
 
 use super::error::Problem;
 use serde_json::Value;
@@ -9,19 +9,19 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Collects what is wrong with one text.
-pub(super) struct Findings<'a> {
+pub(crate) struct Findings<'a> {
     file: &'a Path,
     text: &'a str,
     problems: Vec<(usize, Problem)>,
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+    pub(crate) fn new(file: &'a Path, text: &'a str) -> Self {
         Self { file, text, problems: Vec::new() }
     }
 
     /// Takes one problem at this place of the text.
-    pub(super) fn add(&mut self, span: &Range<usize>, place: &str, what: String, remedy: Option<String>) {
+    pub(crate) fn add(&mut self, span: &Range<usize>, place: &str, what: String, remedy: Option<String>) {
         let start = span.start.min(self.text.len());
         let before = self.text.as_bytes().get(..start).unwrap_or_default();
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -32,19 +32,19 @@ impl<'a> Findings<'a> {
     }
 
     /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 
     /// All of them, in the order of the text.
-    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+    pub(crate) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|(start, _)| *start);
         self.problems.into_iter().map(|(_, problem)| problem).collect()
     }
 }
 
 /// Checks the whole document.
-pub(super) fn check(findings: &mut Findings<'_>, document: &Spanned<DeTable<'_>>, schema: &Value) {
+pub(crate) fn check(findings: &mut Findings<'_>, document: &Spanned<DeTable<'_>>, schema: &Value) {
     check_table(findings, &Place::Top, &(0..0), document.get_ref(), schema);
 }
 
@@ -99,13 +99,24 @@ fn check_table(findings: &mut Findings<'_>, place: &Place, span: &Range<usize>, 
     }
 }
 
-/// The keys a table may have; for a source, those of its kind.
+/// The keys a table may have; for a source, those of its kind, for a step, those of its verb.
 struct Chosen<'a> {
     properties: &'a Value,
     required: &'a Value,
     kind: Option<&'a str>,
     /// All kinds there are, with their keys.
     kinds: &'a [Value],
+}
+
+/// The key whose value says which keys a table may have.
+fn tag_of(kinds: &[Value]) -> Option<&str> {
+    let properties = kinds.first()?["properties"].as_object()?;
+    properties.iter().find(|(_, value)| value.get("const").is_some()).map(|(key, _)| key.as_str())
+}
+
+/// What the values of such a key are called.
+fn noun_of(tag: &str) -> &'static str {
+    if tag == "do" { "verb" } else { "kind of source" }
 }
 
 fn choose<'a>(
@@ -123,10 +134,11 @@ fn choose<'a>(
             kinds: &[],
         });
     };
+    let tag = tag_of(kinds)?;
     let names: Vec<&str> = kinds.iter().filter_map(kind_of).collect();
-    let Some(value) = table.get("kind") else {
-        let remedy = format!("add kind = \"…\": {}", names.join(", "));
-        findings.add(span, &place.table(), "the key `kind` is missing".to_owned(), Some(remedy));
+    let Some(value) = table.get(tag) else {
+        let remedy = format!("add {tag} = \"…\": {}", names.join(", "));
+        findings.add(span, &place.table(), format!("the key `{tag}` is missing"), Some(remedy));
         return None;
     };
     let text = value.get_ref().as_str();
@@ -135,7 +147,7 @@ fn choose<'a>(
         return Some(Chosen { properties, required, kind: kind_of(found), kinds });
     }
     let what = match text {
-        Some(text) => format!("there is no kind of source {:?}", shown(text)),
+        Some(text) => format!("there is no {} {:?}", noun_of(tag), shown(text)),
         None => format!("is {}; expected a text", type_name(value.get_ref())),
     };
     let nearest = text.and_then(|text| nearest(text, names.iter().copied()));
@@ -143,12 +155,12 @@ fn choose<'a>(
         Some(name) => format!("did you mean {name:?}? There are: {}", names.join(", ")),
         None => format!("use one of: {}", names.join(", ")),
     };
-    findings.add(&value.span(), &place.key("kind"), what, Some(remedy));
+    findings.add(&value.span(), &place.key(tag), what, Some(remedy));
     None
 }
 
 fn kind_of(schema: &Value) -> Option<&str> {
-    schema["properties"]["kind"]["const"].as_str()
+    schema["properties"].as_object()?.values().find_map(|value| value["const"].as_str())
 }
 
 fn unknown(place: &Place, key: &str, schema: &Chosen<'_>) -> (String, String) {
@@ -158,7 +170,14 @@ fn unknown(place: &Place, key: &str, schema: &Chosen<'_>) -> (String, String) {
     let known = || schema.properties.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str));
     let all = known().collect::<Vec<_>>().join(", ");
     if let (Some(kind), [_, ..]) = (schema.kind, owners.as_slice()) {
-        let what = format!("belongs to a source of kind {}, not to one of kind {kind}", owners.join(" or "));
+        let owners = owners.join(" or ");
+        if tag_of(schema.kinds) == Some("do") {
+            return (
+                format!("belongs to the verb {owners}, not to {kind}"),
+                format!("remove it, or change the verb; {kind} knows: {all}"),
+            );
+        }
+        let what = format!("belongs to a source of kind {owners}, not to one of kind {kind}");
         return (what, format!("remove it, or change the kind; {kind} knows: {all}"));
     }
     let what = "is not a key that is known here".to_owned();
@@ -267,7 +286,7 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The known word that is most like this one, when it is like enough to be a slip of the keyboard.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     known
         .map(|name| (strsim::jaro_winkler(&word, name), name))
@@ -277,7 +296,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
 }
 
 /// A text from the file, short enough for a message.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const SHOWN_MAX: usize = 80;
     if text.chars().count() <= SHOWN_MAX {
         return text.to_owned();

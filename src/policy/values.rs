@@ -6,13 +6,13 @@ use std::time::Duration;
 
 /// What is wrong with a value, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BadValue {
-    pub(super) what: String,
-    pub(super) remedy: String,
+pub(crate) struct BadValue {
+    pub(crate) what: String,
+    pub(crate) remedy: String,
 }
 
 /// A [`BadValue`].
-pub(super) fn bad<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, BadValue> {
+pub(crate) fn bad<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, BadValue> {
     Err(BadValue { what: what.into(), remedy: remedy.into() })
 }
 
@@ -38,7 +38,7 @@ fn parts(text: &str) -> Option<Vec<(u64, &str)>> {
 }
 
 /// A length of time such as `26h`, `30m`, `250ms` or `1d12h`; never zero, at most 100 years.
-pub(super) fn duration(text: &str) -> Result<Duration, BadValue> {
+pub(crate) fn duration(text: &str) -> Result<Duration, BadValue> {
     const UNITS: [(&str, u64); 6] =
         [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     const LONGEST_MS: u64 = 100 * 365 * 86_400_000;
@@ -97,7 +97,7 @@ pub(super) fn bandwidth(text: &str) -> Result<u64, BadValue> {
 }
 
 /// An absolute path without `..`, not the root folder itself.
-pub(super) fn absolute(text: &str) -> Result<PathBuf, BadValue> {
+pub(crate) fn absolute(text: &str) -> Result<PathBuf, BadValue> {
     let path = Path::new(text);
     if text.contains('\0') {
         return bad("holds a NUL character", "remove it");
@@ -169,7 +169,7 @@ fn is_plugin(prefix: &str) -> bool {
 }
 
 /// Whether a text holds a secret key of age, of one of its plugins, or of SSH.
-pub(super) fn is_secret(text: &str) -> bool {
+pub(crate) fn is_secret(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     ["AGE-SECRET-KEY-", "AGE-PLUGIN-", "PRIVATE KEY-----", "UNTRUSTED COMMENT: MINISIGN ENCRYPTED SECRET"]
         .iter()
