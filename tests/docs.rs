@@ -8,6 +8,7 @@ mod format;
 mod generated;
 mod host;
 mod manifest_schema;
+mod scenarios;
 
 use std::path::{Path, PathBuf};
 

@@ -3,8 +3,8 @@
 
 use super::error::ScenarioError;
 use super::text::{self, Template};
-use super::words::{Assertion, Need, Purpose, When};
 use super::wire::{self, FollowupWire, MustHoldWire, ObjectivesWire, Wire};
+use super::words::{Assertion, Need, Purpose, When};
 use super::{FORMAT, Followup, MustHold, Objectives, Scenario, rules, step};
 use crate::base::ids::{ScenarioName, StepId};
 use crate::base::limits;
@@ -169,14 +169,10 @@ impl Reader<'_> {
     }
 
     fn objectives(&mut self, wire: &ObjectivesWire) -> Objectives {
-        let mut read =
-            |key: &str, text: &Option<Spanned<String>>| -> Option<Duration> {
-                self.optional(&format!("[objectives] {key}"), text.as_ref(), values::duration)
-            };
-        Objectives {
-            rto_data: read("rto_data", &wire.rto_data),
-            rto_service: read("rto_service", &wire.rto_service),
-        }
+        let mut read = |key: &str, text: &Option<Spanned<String>>| -> Option<Duration> {
+            self.optional(&format!("[objectives] {key}"), text.as_ref(), values::duration)
+        };
+        Objectives { rto_data: read("rto_data", &wire.rto_data), rto_service: read("rto_service", &wire.rto_service) }
     }
 
     fn followups(&mut self, wire: &[FollowupWire]) -> Vec<Followup> {

@@ -82,15 +82,10 @@ fn may_stand_twice(action: &Do) -> bool {
     !action.changes_host() || matches!(action, Do::StopUnit { .. } | Do::StartUnit { .. } | Do::Run { .. })
 }
 
-fn needs_before(
-    before: &Before<'_>,
-    verb: &str,
-    wanted: (&str, impl Fn(&Do) -> bool),
-) -> Option<Complaint> {
+fn needs_before(before: &Before<'_>, verb: &str, wanted: (&str, impl Fn(&Do) -> bool)) -> Option<Complaint> {
     let (name, wanted) = wanted;
-    (!before.has(wanted)).then(|| {
-        (format!("{verb} comes before any {name}"), format!("put a step that does {name} before it"))
-    })
+    (!before.has(wanted))
+        .then(|| (format!("{verb} comes before any {name}"), format!("put a step that does {name} before it")))
 }
 
 /// Steps that only make sense behind another.
@@ -192,7 +187,7 @@ fn fence(before: &Before<'_>, action: &Do) -> Option<Complaint> {
         Do::Unfence if !fenced => {
             Some(("there is no fence to take away".to_owned(), "put a step that does fence before it".to_owned()))
         }
-        Do::StartUnit { unit } if fenced => Some((
+        Do::StartUnit { unit, .. } if fenced => Some((
             format!("{unit} is started while the restore still works on the lightning directory"),
             "put it behind the step that does unfence".to_owned(),
         )),

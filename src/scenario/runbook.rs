@@ -20,7 +20,10 @@ pub fn runbook(scenario: &Scenario) -> String {
     }
     out.push_str("\n## What must hold afterwards\n\n");
     for assertion in &scenario.must_hold {
-        line(&mut out, format_args!("- **`{}`**: {}. {}", assertion.what, assertion.what.meaning(), assertion.because.markdown()));
+        line(
+            &mut out,
+            format_args!("- **`{}`**: {}. {}", assertion.what, assertion.what.meaning(), assertion.because.markdown()),
+        );
     }
     follow_up(&mut out, &scenario.followups);
     out
@@ -120,14 +123,20 @@ fn sentence(action: &Do) -> String {
             format!("The snapshot is {}. It is verified first: {}.", which.meaning(), depth.meaning())
         }
         Do::Guard { .. } => "The run ends here, and nothing has changed, unless all of these hold:".to_owned(),
-        Do::Fence => "Until the fence is taken away, lightningd cannot start: the program holds the lock on its pid file, \
+        Do::Fence => {
+            "Until the fence is taken away, lightningd cannot start: the program holds the lock on its pid file, \
                       and a text file stands in the place of its database, also after a crash or a reboot."
-            .to_owned(),
+                .to_owned()
+        }
         Do::Unfence => "The fence is taken away: from now on lightningd can start.".to_owned(),
-        Do::Place { what } => format!("Puts in its place {}. What lies there already is never overwritten.", what.meaning()),
-        Do::Quarantine => "Every artifact that is toxic goes into `<quarantine>`: with `TOXIC` in its name, mode 0400, \
+        Do::Place { what } => {
+            format!("Puts in its place {}. What lies there already is never overwritten.", what.meaning())
+        }
+        Do::Quarantine => {
+            "Every artifact that is toxic goes into `<quarantine>`: with `TOXIC` in its name, mode 0400, \
                            outside any lightning directory, and with a text beside it that says why."
-            .to_owned(),
+                .to_owned()
+        }
         Do::MoveAside { what } => format!("Moves aside {}. Nothing is deleted.", what.meaning()),
         Do::RestoreRoles => "Makes the roles that the databases need; those that exist stay as they are.".to_owned(),
         Do::RestoreDatabases => "Restores each database into a fresh one beside the live one, in one transaction, and \
@@ -141,8 +150,8 @@ fn sentence(action: &Do) -> String {
             format!("In the restored databases, before they go into service: {}.", what.join("; "))
         }
         Do::Inspect { what } => format!("Shows {}. Changes nothing.", what.meaning()),
-        Do::StopUnit { unit } => format!("Stops `{unit}` and waits until it has stopped."),
-        Do::StartUnit { unit } => format!("Starts `{unit}`."),
+        Do::StopUnit { unit, .. } => format!("Stops `{unit}` and waits until it has stopped."),
+        Do::StartUnit { unit, .. } => format!("Starts `{unit}`."),
         Do::Run { program, arguments } => {
             let arguments: Vec<String> = arguments.iter().map(Template::command).collect();
             format!("Runs `{} {}`, without a shell.", program.display(), arguments.join(" "))
@@ -208,14 +217,11 @@ fn commands(out: &mut String, lines: &[Template]) {
     out.push_str("```\n");
 }
 
-/// A length of time in words: the largest unit that fits without a rest.
+/// A length of time in words. Up to two days in hours: "within 48 hours" is how people say it.
 fn spelled(time: Duration) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    const UNITS: [(u64, u64, &str); 3] = [(3 * 86_400, 86_400, "day"), (2 * 3600, 3600, "hour"), (120, 60, "minute")];
     let seconds = time.as_secs();
-    let (count, unit) = UNITS
-        .iter()
-        .find(|(unit, _)| seconds >= 2 * unit && seconds.is_multiple_of(*unit))
-        .or_else(|| UNITS.iter().find(|(unit, _)| seconds.is_multiple_of(*unit)))
-        .map_or((seconds, "second"), |(unit, name)| (seconds / unit, *name));
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    let fits = |(least, unit, _): &&(u64, u64, &str)| seconds >= *least && seconds.is_multiple_of(*unit);
+    let (count, unit) = UNITS.iter().find(fits).map_or((seconds, "second"), |(_, unit, name)| (seconds / unit, *name));
+    format!("{count} {unit}s")
 }

@@ -7,12 +7,12 @@ use super::verbs::Do;
 use super::wire::{
     AssertWire, BurnWire, ChangeRecipientsWire, ChooseSnapshotWire, ClaimWire, DamageWire, FenceWire, GuardWire,
     InspectWire, LoseIdentityWire, LoseVaultWire, MoveAsideWire, PlaceWire, PlayWire, QuarantineWire,
-    RecoverByHandWire, RestoreDatabasesWire, RestoreRolesWire, RunWire, StartUnitWire, StopUnitWire,
-    SwapDatabasesWire, SyncVaultWire, TellWire, UnfenceWire, VerifyVaultWire, WaitWire,
+    RecoverByHandWire, RestoreDatabasesWire, RestoreRolesWire, RunWire, StartUnitWire, StopUnitWire, SwapDatabasesWire,
+    SyncVaultWire, TellWire, UnfenceWire, VerifyVaultWire, WaitWire,
 };
 use super::words::{
     Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Placed as Thing, Swap,
-    Which,
+    UnitRole, Which,
 };
 use crate::base::ids::StepId;
 use crate::base::limits;
@@ -35,10 +35,7 @@ pub(super) struct Placed {
 }
 
 /// Reads all steps. The text's shape was checked before: an error here is one of TOML itself.
-pub(super) fn read_all(
-    reader: &mut Reader<'_>,
-    steps: Option<&Spanned<DeValue<'_>>>,
-) -> Result<Vec<Placed>, Error> {
+pub(super) fn read_all(reader: &mut Reader<'_>, steps: Option<&Spanned<DeValue<'_>>>) -> Result<Vec<Placed>, Error> {
     let mut read = Vec::new();
     let mut ids = HashSet::new();
     let mut count = 0;
@@ -107,11 +104,7 @@ macro_rules! with {
     }};
 }
 
-fn by_verb(
-    reader: &mut Reader<'_>,
-    verb: &str,
-    value: Spanned<DeValue<'_>>,
-) -> Result<(Head, Option<Do>), Error> {
+fn by_verb(reader: &mut Reader<'_>, verb: &str, value: Spanned<DeValue<'_>>) -> Result<(Head, Option<Do>), Error> {
     Ok(match verb {
         "choose-snapshot" => with!(reader, value, ChooseSnapshotWire, choose_snapshot),
         "guard" => with!(reader, value, GuardWire, guard),
@@ -134,10 +127,12 @@ fn by_verb(
             Some(Do::Inspect { what: reader.value("[[step]] what", &wire.what, Inspection::read)? })
         }),
         "stop-unit" => with!(reader, value, StopUnitWire, |reader, wire| {
-            Some(Do::StopUnit { unit: reader.value("[[step]] unit", &wire.unit, unit)? })
+            let (unit, role) = unit_of(reader, &wire.runs, wire.unit.as_ref())?;
+            Some(Do::StopUnit { unit, role })
         }),
         "start-unit" => with!(reader, value, StartUnitWire, |reader, wire| {
-            Some(Do::StartUnit { unit: reader.value("[[step]] unit", &wire.unit, unit)? })
+            let (unit, role) = unit_of(reader, &wire.runs, wire.unit.as_ref())?;
+            Some(Do::StartUnit { unit, role })
         }),
         "run" => with!(reader, value, RunWire, run),
         "wait" => with!(reader, value, WaitWire, wait),
@@ -148,11 +143,7 @@ fn by_verb(
     })
 }
 
-fn drill_verb(
-    reader: &mut Reader<'_>,
-    verb: &str,
-    value: Spanned<DeValue<'_>>,
-) -> Result<(Head, Option<Do>), Error> {
+fn drill_verb(reader: &mut Reader<'_>, verb: &str, value: Spanned<DeValue<'_>>) -> Result<(Head, Option<Do>), Error> {
     Ok(match verb {
         "damage" => with!(reader, value, DamageWire, |reader, wire| {
             Some(Do::Damage { what: reader.value("[[step]] what", &wire.what, Harm::read)? })
@@ -202,7 +193,12 @@ fn some_of<T: Copy + Eq + std::hash::Hash>(
     let (id, list) = list;
     let place = format!("[[step]] {key}");
     if list.is_empty() {
-        reader.add(&id.span(), &place, "is empty, so the step would do nothing", "name at least one, or remove the step");
+        reader.add(
+            &id.span(),
+            &place,
+            "is empty, so the step would do nothing",
+            "name at least one, or remove the step",
+        );
     }
     let all = reader.set(&place, list, read);
     (!all.is_empty()).then_some(all)
@@ -253,6 +249,24 @@ fn longest(text: &str) -> Result<Duration, BadValue> {
         return bad("is longer than two weeks", "let the operator tell when it is so: `tell` with answer = \"done\"");
     }
     Ok(wait)
+}
+
+/// The unit that is meant: the one that is named, or the role's own.
+fn unit_of(
+    reader: &mut Reader<'_>,
+    runs: &Spanned<String>,
+    named: Option<&Spanned<String>>,
+) -> Option<(String, UnitRole)> {
+    let role = reader.value("[[step]] runs", runs, UnitRole::read)?;
+    match (named, role.default_unit()) {
+        (Some(text), _) => Some((reader.value("[[step]] unit", text, unit)?, role)),
+        (None, Some(unit)) => Some((unit.to_owned(), role)),
+        (None, None) => {
+            let what = format!("a unit that runs {role} has no name of its own");
+            reader.add(&runs.span(), "[[step]] unit", what, "add unit = \"….service\"");
+            None
+        }
+    }
 }
 
 /// A systemd unit: its name and its type.

@@ -3,7 +3,8 @@
 
 use super::text::Template;
 use super::words::{
-    Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Placed, Swap, Which,
+    Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Placed, Swap, UnitRole,
+    Which,
 };
 use crate::base::ids::ScenarioName;
 use std::path::PathBuf;
@@ -63,11 +64,15 @@ pub enum Do {
     StopUnit {
         /// Its name with its type.
         unit: String,
+        /// What runs in it.
+        role: UnitRole,
     },
     /// Starts a systemd unit.
     StartUnit {
         /// Its name with its type.
         unit: String,
+        /// What runs in it.
+        role: UnitRole,
     },
     /// Runs a program, without a shell.
     Run {

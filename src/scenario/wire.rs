@@ -4,7 +4,7 @@
 
 use super::words::{
     Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Need, Placed, Purpose,
-    Swap, When, Which,
+    Swap, UnitRole, When, Which,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -186,15 +186,21 @@ steps!(
     }
     /// Stops a systemd unit and waits until it has stopped. Under `--root` it is left out.
     StopUnit as StopUnitWire {
-        /// Its name with its type: `nbxplorer.service`.
-        #[schemars(with = "String")]
-        unit: Spanned<String>,
+        /// What runs in it.
+        #[schemars(schema_with = "UnitRole::schema")]
+        runs: Spanned<String>,
+        /// Its name with its type, where it is not nix-bitcoin's.
+        #[schemars(with = "Option<String>")]
+        unit: Option<Spanned<String>>,
     }
     /// Starts a systemd unit. Under `--root` it is left out.
     StartUnit as StartUnitWire {
-        /// Its name with its type: `nbxplorer.service`.
-        #[schemars(with = "String")]
-        unit: Spanned<String>,
+        /// What runs in it.
+        #[schemars(schema_with = "UnitRole::schema")]
+        runs: Spanned<String>,
+        /// Its name with its type, where it is not nix-bitcoin's.
+        #[schemars(with = "Option<String>")]
+        unit: Option<Spanned<String>>,
     }
     /// Runs a program of the operator's. No shell: the arguments reach it as they stand.
     Run as RunWire {

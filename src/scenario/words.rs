@@ -100,9 +100,9 @@ words!(
 words!(
     /// How far a snapshot is verified before anything is taken from it.
     Depth, "depth" {
-        Sealed = "sealed": "signature, chain, and every object hashes to its name";
-        Opened = "opened": "and every segment decrypts to the plaintext it should";
-        Meaning = "meaning": "and databases restore into a scratch server and match their row counts and digests";
+        Sealed = "sealed": "signatures and chain, and every object hashes to its name";
+        Opened = "opened": "all that, and every segment decrypts to the plaintext it should";
+        Meaning = "meaning": "all that, and databases restore into a scratch server and match their row counts and digests";
     }
 );
 
@@ -181,9 +181,38 @@ words!(
         UnitActive = "unit-active": "the systemd unit `unit` is active";
         UnitInactive = "unit-inactive": "the systemd unit `unit` is inactive or failed";
         PostgresqlAnswers = "postgresql-answers": "PostgreSQL takes connections";
-        LightningdAnswers = "lightningd-answers": "lightningd's RPC socket takes connections";
     }
 );
+
+words!(
+    /// What runs in a systemd unit. Names of units mean nothing; this says which one is meant.
+    UnitRole, "role of a unit" {
+        CoreLightning = "core-lightning": "a Core Lightning node; `clightning.service`";
+        Lnd = "lnd": "an LND node; `lnd.service`";
+        Btcpay = "btcpay": "BTCPay Server; `btcpayserver.service`";
+        Nbxplorer = "nbxplorer": "NBXplorer; `nbxplorer.service`";
+        Bitcoind = "bitcoind": "bitcoind; `bitcoind.service`";
+        Postgres = "postgres": "PostgreSQL; `postgresql.service`";
+        Proxy = "proxy": "the web server, which customers reach; `nginx.service`";
+        Other = "other": "something else; `unit` must be given";
+    }
+);
+
+impl UnitRole {
+    /// The unit it has on nix-bitcoin.
+    pub fn default_unit(self) -> Option<&'static str> {
+        match self {
+            Self::CoreLightning => Some("clightning.service"),
+            Self::Lnd => Some("lnd.service"),
+            Self::Btcpay => Some("btcpayserver.service"),
+            Self::Nbxplorer => Some("nbxplorer.service"),
+            Self::Bitcoind => Some("bitcoind.service"),
+            Self::Postgres => Some("postgresql.service"),
+            Self::Proxy => Some("nginx.service"),
+            Self::Other => None,
+        }
+    }
+}
 
 words!(
     /// What a `tell` step wants to hear.

@@ -60,31 +60,51 @@ fn children(path: &str, is_root: bool, text: &str, files: &Files) -> Vec<String>
     found
 }
 
-/// Finds documents below `docs/` that neither README.md nor ARCHITECTURE.md names, where those exist.
+/// Finds documents below `docs/` that no links lead to from README.md or ARCHITECTURE.md, where those exist.
 pub(crate) fn check_documents(files: &Files) -> Vec<Finding> {
-    let entries: Vec<&str> =
-        ["README.md", "ARCHITECTURE.md"].iter().filter_map(|path| files.get(*path)).map(String::as_str).collect();
-    if entries.is_empty() {
+    let mut ahead: Vec<&str> = Vec::new();
+    let mut found: BTreeSet<&str> = BTreeSet::new();
+    for entry in ["README.md", "ARCHITECTURE.md"] {
+        let Some(text) = files.get(entry) else { continue };
+        ahead.push(entry);
+        // These two may also just name a document.
+        ahead.extend(files.keys().map(String::as_str).filter(|path| is_document(path) && text.contains(*path)));
+    }
+    if ahead.is_empty() {
         return Vec::new();
+    }
+    while let Some(path) = ahead.pop() {
+        if found.insert(path) {
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let linked = targets(&files[path]).filter_map(|(_, target)| resolve(folder, target));
+            ahead.extend(linked.filter_map(|linked| files.get_key_value(&linked)).map(|(path, _)| path.as_str()));
+        }
     }
     files
         .keys()
-        .filter(|path| path.starts_with("docs/") && path.ends_with(".md"))
-        .filter(|path| !entries.iter().any(|entry| entry.contains(path.as_str())))
-        .map(|path| Finding::failure(path, 1, "no reader can find it", "link it from README.md or ARCHITECTURE.md"))
+        .filter(|path| is_document(path) && !found.contains(path.as_str()))
+        .map(|path| Finding::failure(path, 1, "no reader can find it", "link it from README.md or a page that is"))
         .collect()
+}
+
+fn is_document(path: &str) -> bool {
+    path.starts_with("docs/") && path.ends_with(".md")
+}
+
+/// Where the relative links of a Markdown text lead, each with its place.
+fn targets(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.match_indices("](").filter_map(|(at, _)| {
+        let target = text[at + 2..].split([')', ' ', '\n']).next()?;
+        let target = target.split('#').next().unwrap_or_default();
+        (!target.is_empty() && !target.contains(':')).then_some((at, target))
+    })
 }
 
 /// Finds relative links of Markdown files that lead nowhere. `exists` is asked for paths relative to the checkout.
 pub(crate) fn check_links(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut findings = Vec::new();
-    for (at, _) in text.match_indices("](") {
-        let Some(target) = text[at + 2..].split([')', ' ', '\n']).next() else { continue };
-        let target = target.split('#').next().unwrap_or_default();
-        if target.is_empty() || target.contains(':') {
-            continue;
-        }
+    for (at, target) in targets(text) {
         let joined = resolve(folder, target);
         if joined.as_deref().is_none_or(|joined| !exists(joined)) {
             let rule = format!("links to {target}, which is not there");
@@ -146,6 +166,10 @@ mod tests {
         files.insert("README.md".to_owned(), "[a](docs/B.md)".to_owned());
         assert_eq!(check_documents(&files).len(), 1);
         files.insert("ARCHITECTURE.md".to_owned(), "[a](docs/A.md)".to_owned());
+        assert!(check_documents(&files).is_empty());
+        files.insert("docs/below/C.md".to_owned(), "[a](../A.md)".to_owned());
+        assert_eq!(check_documents(&files).len(), 1);
+        files.insert("docs/A.md".to_owned(), "[c](below/C.md#part)".to_owned());
         assert!(check_documents(&files).is_empty());
     }
 
