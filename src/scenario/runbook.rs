@@ -41,9 +41,9 @@ fn head(out: &mut String, scenario: &Scenario) {
     line(
         out,
         format_args!(
-            "Runbook of the scenario `{0}`, made from `restore-drills/{0}.toml`: do not edit it here. All of them stand in\n\
-             [RUNBOOKS.md](../RUNBOOKS.md); what each verb does stands in [SCENARIOS.md](../SCENARIOS.md). Words in angle\n\
-             brackets, such as `<snapshot>`, are filled in by `relay-backup restore` on the day.\n",
+            "Runbook of the scenario `{0}`, made from `restore-drills/{0}.toml`: do not edit it here.\n\
+             All of them stand in [RUNBOOKS.md](../RUNBOOKS.md), what each verb does in [SCENARIOS.md](../SCENARIOS.md). Words in\n\
+             angle brackets, such as `<snapshot>`, are filled in by `relay-backup restore` on the day.\n",
             scenario.name
         ),
     );
@@ -130,7 +130,7 @@ fn sentence(action: &Do) -> String {
         }
         Do::Unfence => "The fence is taken away: from now on lightningd can start.".to_owned(),
         Do::Place { what } => {
-            format!("Puts in its place {}. What lies there already is never overwritten.", what.meaning())
+            format!("Places {}. What lies there already is never overwritten.", what.meaning())
         }
         Do::Quarantine => {
             "Every artifact that is toxic goes into `<quarantine>`: with `TOXIC` in its name, mode 0400, \

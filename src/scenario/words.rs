@@ -100,9 +100,9 @@ words!(
 words!(
     /// How far a snapshot is verified before anything is taken from it.
     Depth, "depth" {
-        Sealed = "sealed": "signatures and chain, and every object hashes to its name";
-        Opened = "opened": "all that, and every segment decrypts to the plaintext it should";
-        Meaning = "meaning": "all that, and databases restore into a scratch server and match their row counts and digests";
+        Sealed = "sealed": "signatures and chain are right, and every object hashes to its name";
+        Opened = "opened": "every object hashes to its name, and every segment decrypts to the plaintext it should";
+        Meaning = "meaning": "every segment decrypts, and the databases restore into a scratch server and match their row counts and digests";
     }
 );
 
@@ -125,9 +125,9 @@ words!(
     /// What `place` puts in its place.
     Placed, "thing to place" {
         HsmSecret = "hsm-secret": "Core Lightning's `hsm_secret`, byte for byte; the node id that follows from it is checked first";
-        EmergencyRecover = "emergency-recover": "`emergency.recover` beside it";
+        EmergencyRecover = "emergency-recover": "`emergency.recover`, byte for byte, beside `hsm_secret`";
         EmergencyRecoverCopy = "emergency-recover-copy": "a second copy of `emergency.recover` outside the lightning directory: lightningd overwrites the first at the next channel it opens";
-        ChannelBackup = "channel-backup": "LND's `channel.backup`";
+        ChannelBackup = "channel-backup": "LND's `channel.backup`, byte for byte";
         ChannelBackupCopy = "channel-backup-copy": "a second copy of `channel.backup` outside LND's folder, which LND does not rewrite";
         Extras = "extras": "the node's further files: configuration, TLS keys; for LND also what the policy names, such as seed and wallet password";
         Files = "files": "everything of the `files` sources, with owners and modes";
