@@ -1,5 +1,6 @@
 //! Holds the text's tables and keys against the published schema: unknown keys (with the nearest known one), keys of
-//! another kind of table, missing keys, values of the wrong type. Knows no key by itself. Serves policies and scenarios.
+//! another kind of table, missing keys, values of the wrong type. Knows no key by itself. Serves policies and
+//! scenarios.
 
 use super::error::Problem;
 use serde_json::Value;

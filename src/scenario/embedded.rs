@@ -1,5 +1,5 @@
-//! The scenarios that are built in, so that a bare machine needs no checkout. A test compares this table with the folder
-//! `restore-drills/`.
+//! The scenarios that are built in, so that a bare machine needs no checkout. A test compares this table with
+//! the folder `restore-drills/`.
 
 use super::{Scenario, ScenarioError};
 use crate::policy::shape::nearest;

@@ -42,8 +42,8 @@ fn head(out: &mut String, scenario: &Scenario) {
         out,
         format_args!(
             "Runbook of the scenario `{0}`, made from `restore-drills/{0}.toml`: do not edit it here.\n\
-             All of them stand in [RUNBOOKS.md](../RUNBOOKS.md), what each verb does in [SCENARIOS.md](../SCENARIOS.md). Words in\n\
-             angle brackets, such as `<snapshot>`, are filled in by `relay-backup restore` on the day.\n",
+             All of them stand in [RUNBOOKS.md](../RUNBOOKS.md), what each verb does in [SCENARIOS.md](../SCENARIOS.md).\n\
+             Words in angle brackets, such as `<snapshot>`, are filled in by `relay-backup restore` on the day.\n",
             scenario.name
         ),
     );
@@ -180,8 +180,12 @@ fn sentence(action: &Do) -> String {
 }
 
 fn waits(condition: Condition, unit: Option<&str>, at_most: Duration) -> String {
-    let of = unit.map(|unit| format!(" (`{unit}`)")).unwrap_or_default();
-    format!("Waits, at most {}, until {}{of}.", spelled(at_most), condition.meaning())
+    // The meaning names the key of the file; a reader wants the unit itself.
+    let until = match unit {
+        Some(unit) => condition.meaning().replace("the systemd unit `unit`", &format!("`{unit}`")),
+        None => condition.meaning().to_owned(),
+    };
+    format!("Waits, at most {}, until {until}.", spelled(at_most))
 }
 
 fn follow_up(out: &mut String, entries: &[Followup]) {

@@ -306,7 +306,10 @@ fn a_unit_is_the_named_one_or_its_role_s_own() {
             &format!("do = \"unfence\"\n[[step]]\nid = \"more\"\ntitle = \"More\"\ndo = \"start-unit\"\n{keys}"),
             1,
         );
-        read(&text).map(|scenario| scenario.steps[5].action.clone()).map_err(|error| error.to_string())
+        match read(&text) {
+            Ok(scenario) => Ok(scenario.steps[5].action.clone()),
+            Err(error) => Err(error.to_string()),
+        }
     };
     let start = |unit: &str, role| Ok(Do::StartUnit { unit: unit.to_owned(), role });
     assert_eq!(with("runs = \"nbxplorer\""), start("nbxplorer.service", UnitRole::Nbxplorer));
@@ -414,7 +417,10 @@ fn databases_go_into_service_only_behind_their_guards() {
             "",
             1,
         );
-        read(&text).map_err(|error| error.to_string())
+        match read(&text) {
+            Ok(scenario) => Ok(scenario),
+            Err(error) => Err(error.to_string()),
+        }
     };
     let start = "\"start-unit\"\nruns = \"btcpay\"";
     let plain = ["\"restore-roles\"", "\"restore-databases\"", "\"swap-databases\"", start];
@@ -581,7 +587,10 @@ proptest! {
 
     /// Leaving any steps out, or changing their order, gives a scenario that keeps the rules, or none.
     #[test]
-    fn no_selection_of_steps_gets_around_the_rules(which in 0..EMBEDDED.len(), seed in proptest::collection::vec(any::<proptest::sample::Index>(), 1..40)) {
+    fn no_selection_of_steps_gets_around_the_rules(
+        which in 0..EMBEDDED.len(),
+        seed in proptest::collection::vec(any::<proptest::sample::Index>(), 1..40),
+    ) {
         let text = EMBEDDED[which].1;
         let (top, rest) = text.split_once("[[step]]").unwrap();
         let (steps, tail) = rest.split_once("[[must_hold]]").unwrap();

@@ -1,5 +1,5 @@
 //! Texts that are filled in when they are shown: plain text with placeholders from a closed set, `{snapshot}`. A brace
-//! that is meant is written twice. Checked once, when a scenario is read: an unknown placeholder at 3 a.m. helps nobody.
+//! that is meant is written twice. Checked once, when a scenario is read: an unknown placeholder on the day helps nobody.
 
 use super::words::Placeholder;
 use crate::base::limits;
@@ -161,7 +161,8 @@ pub(super) fn title(text: &str) -> Result<String, BadValue> {
 pub(super) fn check_characters(text: &str) -> Result<(), BadValue> {
     let is_hidden = |letter: char| {
         (letter.is_control() && letter != '\n')
-            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(letter, '\u{2060}'..='\u{2069}' | '\u{feff}')
     };
     match text.chars().find(|letter| is_hidden(*letter)) {
         Some(letter) => {

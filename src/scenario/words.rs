@@ -126,7 +126,7 @@ words!(
     Placed, "thing to place" {
         HsmSecret = "hsm-secret": "Core Lightning's `hsm_secret`, byte for byte; the node id that follows from it is checked first";
         EmergencyRecover = "emergency-recover": "`emergency.recover`, byte for byte, beside `hsm_secret`";
-        EmergencyRecoverCopy = "emergency-recover-copy": "a second copy of `emergency.recover` outside the lightning directory: lightningd overwrites the first at the next channel it opens";
+        EmergencyRecoverCopy = "emergency-recover-copy": "a second copy of `emergency.recover` outside the lightning directory: the next channel that opens overwrites the first";
         ChannelBackup = "channel-backup": "LND's `channel.backup`, byte for byte";
         ChannelBackupCopy = "channel-backup-copy": "a second copy of `channel.backup` outside LND's folder, which LND does not rewrite";
         Extras = "extras": "the node's further files: configuration, TLS keys; for LND also what the policy names, such as seed and wallet password";

@@ -1,5 +1,5 @@
-//! Scenarios and what is said of them: the schema, the runbooks, the page on the format. A runbook that differs from the
-//! steps the program takes would be worse than none.
+//! Scenarios and what is said of them: the schema, the runbooks, the page on the format. A runbook that differs from
+//! the steps the program takes would be worse than none.
 
 use super::{compare, documents, read};
 use clap::CommandFactory;
