@@ -129,6 +129,22 @@ fn a_database_at_the_target_goes_aside_with_its_side_files() {
 }
 
 #[test]
+fn the_place_of_a_channel_database_is_looked_at_with_and_without_a_fence() {
+    let (mut plan, facts) = in_place(migration());
+    plan.steps[0].actions.retain(|action| !matches!(action, Action::RaiseFence { .. }));
+    cleared(ROLLBACK, &plan, &facts, "nothing newer");
+    let mut full = facts.clone();
+    put(&mut full, WALLET, other());
+    refused(ROLLBACK, &plan, &full, &format!("{WALLET}: a file of 4096 bytes is there"));
+    let mut torn = facts.clone();
+    put(&mut torn, &format!("{WALLET}-wal"), other());
+    refused(ROLLBACK, &plan, &torn, &format!("{WALLET}-wal: it belongs to the database that was there"));
+    let mut newer = facts;
+    newer.target.wallets.insert(WALLET.into(), Known::Is(sound(vec![channel('a', 3, 8)], 50)));
+    refused(ROLLBACK, &plan, &newer, "knows more of channel aaaa");
+}
+
+#[test]
 fn no_side_file_remains_beside_what_is_placed() {
     for ending in SIDE_FILES {
         for world in [in_place(server_loss()), in_place(migration())] {
