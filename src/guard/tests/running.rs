@@ -106,6 +106,15 @@ fn a_database_in_use_is_not_swapped() {
 }
 
 #[test]
+fn a_database_is_a_subject_by_itself() {
+    let (_, mut facts) = server_loss();
+    let alone = plan("postgres-corruption", vec![restore("btcpay/btcpaydb.dump", "btcpaydb")]);
+    cleared(RUNNING, &alone, &facts, "nothing uses");
+    facts.running.sessions.insert(database(), holder(None));
+    refused(RUNNING, &alone, &facts, "it is in use by");
+}
+
+#[test]
 fn sessions_of_a_unit_that_is_stopped_before_do_not_count() {
     let (mut plan, mut facts) = server_loss();
     facts.running.sessions.insert(database(), holder(Some("btcpayserver.service")));
