@@ -246,6 +246,15 @@ fn a_newer_channel_database_is_not_replaced() {
 }
 
 #[test]
+fn the_database_there_is_held_against_the_plans_own() {
+    for (plan, mut facts) in over(sound(vec![channel('a', 3, 8)], 50)) {
+        let newest = Known::Is(candidate(node(vec![channel('a', 10, 99)])));
+        facts.candidates.insert(artifact("another/lightningd.sqlite3"), newest);
+        refused(ROLLBACK, &plan, &facts, "knows more of channel aaaa");
+    }
+}
+
+#[test]
 fn an_older_blank_or_recovered_database_may_be_moved_aside() {
     for there in [
         sound(vec![channel('a', 3, 7)], 100),
