@@ -227,6 +227,8 @@ fn a_node_starts_on_another_secret_than_the_stolen_one() {
         facts.target.secrets.insert(SECRET.into(), at);
         refused(Guard::Compromise, &start, &facts, words);
     }
+    let bitcoind = plan("wallet-compromise", vec![unit("b", UnitRole::Bitcoind, UnitChange::Start)]);
+    cleared(Guard::Compromise, &bitcoind, &facts, "nothing that a thief may hold");
     for at in [SecretAt::Nothing, SecretAt::Other { node_id: None }] {
         facts.target.secrets.insert(SECRET.into(), Known::Is(at));
         cleared(Guard::Compromise, &start, &facts, "nothing that a thief may hold");
