@@ -6,6 +6,7 @@ use super::verbs::Do;
 use super::words::{Answer, Condition, GuardName};
 use super::{Followup, Scenario, Step};
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 /// The page in Markdown.
@@ -42,7 +43,7 @@ fn head(out: &mut String, scenario: &Scenario) {
         out,
         format_args!(
             "Runbook of the scenario `{0}`, made from `restore-drills/{0}.toml`: do not edit it here.\n\
-             All of them stand in [RUNBOOKS.md](../RUNBOOKS.md), what each verb does in [SCENARIOS.md](../SCENARIOS.md).\n\
+             All stand in [RUNBOOKS.md](../RUNBOOKS.md), what each verb does in [SCENARIOS.md](../SCENARIOS.md).\n\
              Words in angle brackets, such as `<snapshot>`, are filled in by `relay-backup restore` on the day.\n",
             scenario.name
         ),
@@ -152,10 +153,7 @@ fn sentence(action: &Do) -> String {
         Do::Inspect { what } => format!("Shows {}. Changes nothing.", what.meaning()),
         Do::StopUnit { unit, .. } => format!("Stops `{unit}` and waits until it has stopped."),
         Do::StartUnit { unit, .. } => format!("Starts `{unit}`."),
-        Do::Run { program, arguments } => {
-            let arguments: Vec<String> = arguments.iter().map(Template::command).collect();
-            format!("Runs `{} {}`, without a shell.", program.display(), arguments.join(" "))
-        }
+        Do::Run { program, arguments } => runs(program, arguments),
         Do::Wait { condition, unit, at_most } => waits(*condition, unit.as_deref(), *at_most),
         Do::Tell { answer: Answer::Done, .. } => "You do this, and answer `done`; the answer is recorded.".to_owned(),
         Do::Tell { answer: Answer::None, .. } => "You read this; it is recorded.".to_owned(),
@@ -177,6 +175,11 @@ fn sentence(action: &Do) -> String {
         Do::RecoverByHand => "Runs `recover.sh` from the vault with stock tools.".to_owned(),
         Do::Play { scenario } => format!("Plays the steps of `{scenario}`."),
     }
+}
+
+fn runs(program: &Path, arguments: &[Template]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(Template::command).collect();
+    format!("Runs `{} {}`, without a shell.", program.display(), arguments.join(" "))
 }
 
 fn waits(condition: Condition, unit: Option<&str>, at_most: Duration) -> String {

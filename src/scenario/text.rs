@@ -1,5 +1,5 @@
 //! Texts that are filled in when they are shown: plain text with placeholders from a closed set, `{snapshot}`. A brace
-//! that is meant is written twice. Checked once, when a scenario is read: an unknown placeholder on the day helps nobody.
+//! that is meant is written twice. Checked once, when a scenario is read: on the day an unknown one helps nobody.
 
 use super::words::Placeholder;
 use crate::base::limits;
