@@ -22,10 +22,12 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// How many records are gathered before they are written in one transaction. A crash loses at most so many: the
-/// objects they tell of are then put once more.
-const BATCH: usize = 256;
+/// How many records are gathered before they are written in one transaction, and for how long. A crash loses at most so
+/// many, and on a slow uplink none but the last: the objects they tell of are then put once more.
+const BATCH: usize = 64;
+const GATHER_MAX: Duration = Duration::from_millis(100);
 
 /// The catalog, open. May be used by several threads at once.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub struct Catalog {
 struct Inner {
     connection: Connection,
     pending: Vec<Pending>,
+    written: Instant,
 }
 
 #[derive(Debug)]
@@ -144,7 +147,7 @@ impl Catalog {
     }
 
     fn over(connection: Connection) -> Self {
-        let inner = Inner { connection, pending: Vec::with_capacity(BATCH) };
+        let inner = Inner { connection, pending: Vec::with_capacity(BATCH), written: Instant::now() };
         Self { inner: Mutex::new(inner), cutoff_ms: AtomicI64::new(i64::MAX) }
     }
 
@@ -338,7 +341,8 @@ impl Drop for Catalog {
 impl Inner {
     fn push(&mut self, pending: Pending) -> rusqlite::Result<()> {
         self.pending.push(pending);
-        if self.pending.len() >= BATCH { self.flush() } else { Ok(()) }
+        let is_due = self.pending.len() >= BATCH || self.written.elapsed() > GATHER_MAX;
+        if is_due { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> rusqlite::Result<()> {
@@ -352,6 +356,7 @@ impl Inner {
         let value = work(&transaction)?;
         transaction.commit()?;
         self.pending.clear();
+        self.written = Instant::now();
         Ok(value)
     }
 

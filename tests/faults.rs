@@ -15,8 +15,8 @@ mod slow;
 mod space;
 mod steps;
 mod store;
-mod tables;
 mod stores;
+mod tables;
 mod vaults;
 mod wallet;
 

@@ -1,7 +1,7 @@
 //! Vaults in a real S3 store: the same story as in a folder, and a store that goes away in the middle.
 
-use crate::support::garage::{GARAGE, Garage};
 use crate::support::env::TestEnv;
+use crate::support::garage::{GARAGE, Garage};
 use crate::support::host::{Host, WALLET};
 use rustix::process::Signal;
 use std::fs;
