@@ -64,12 +64,12 @@ fn killed_at_chance_moments_with_a_folder_and_a_bucket() {
 fn what_was_put_before_a_kill_is_used_by_the_next_run() {
     const LENGTH: u64 = 6_000_000;
     let proxy = GARAGE.proxy();
-    let mut host = host_of(Host::of_files(), &["local"], &[("offsite", &proxy)], "killed-late");
+    let mut host = host_of(Host::of_files(), &[], &[("offsite", &proxy)], "killed-late");
     // Slow enough that a kill comes in the middle.
     host.more += "bandwidth = \"2MiB/s\"\n";
     host.write_policy();
-    host.init();
-    host.backup();
+    host.run(&["init"]).exits(0);
+    host.run(&["backup"]).exits(0);
     change(&host, 7);
     let running = backup_until(&host, &proxy, 5);
     running.signal(Signal::KILL);
