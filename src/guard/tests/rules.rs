@@ -154,13 +154,10 @@ fn nothing_is_paid_twice() {
     let dump = || restore("btcpay/btcpaydb.dump", "btcpaydb");
     let armed = plan("postgres-corruption", vec![dump(), start_btcpay()]);
     refused(Guard::Payout, &armed, &facts, "3 payouts wait in the restored database and OnChainAutomated");
-    for payout in [
-        PayoutFacts { processors: vec!["a".to_owned()], pending: 0 },
-        PayoutFacts { processors: Vec::new(), pending: 3 },
-    ] {
-        facts.payout = Known::Is(payout);
-        cleared(Guard::Payout, &armed, &facts, "no ");
-    }
+    facts.payout = Known::Is(PayoutFacts { processors: vec!["a".to_owned()], pending: 0 });
+    cleared(Guard::Payout, &armed, &facts, "no payout waits");
+    facts.payout = Known::Is(PayoutFacts { processors: Vec::new(), pending: 3 });
+    cleared(Guard::Payout, &armed, &facts, "no automated payout processor is enabled");
     facts.payout = Known::default();
     refused(Guard::Payout, &armed, &facts, "what it would pay out by itself is not known");
     let off = burn(Burn::PayoutProcessors);
