@@ -135,6 +135,8 @@ fn the_maximum_of_each_counter_is_kept_with_who_knows_it() {
     assert_eq!(channel.best(|s| s.next_index_local), Some((9, &Origin::Mark(at(1)))));
     assert_eq!(channel.best(|s| s.next_index_remote), Some((8, &Origin::Mark(at(2)))));
     assert_eq!(channel.best(|s| s.revocations), Some((7, &Origin::Mark(at(3)))));
+    let reversed = knowledge(&[of(5, 9, 1, 1), of(1, 9, 1, 1)]);
+    assert_eq!(reversed.channels().next().unwrap().1.best(|s| s.next_index_local), Some((9, &Origin::Mark(at(1)))));
 }
 
 #[test]
