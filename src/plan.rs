@@ -8,10 +8,7 @@ mod tests;
 mod things;
 
 pub use action::{Action, Touch};
-pub use things::{
-    Answer, Assertion, Burn, Condition, Inspection, LightningPlace, Owner, ServerUrl, Swap, Together, UnitChange,
-    UnitRole,
-};
+pub use things::{Answer, Burn, Condition, LightningPlace, Owner, ServerUrl, Swap, Together, UnitChange, UnitRole};
 
 use crate::base::ids::{NodeName, ScenarioName, SnapshotId, StepId};
 use schemars::JsonSchema;

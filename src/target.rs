@@ -7,6 +7,8 @@ pub mod accounts;
 pub mod aside;
 mod error;
 pub mod fence;
+pub mod holders;
+pub mod look;
 pub mod place;
 mod record_lock;
 pub mod root;

@@ -6,6 +6,7 @@
 //! relied upon ([`Vault::probe`] says what it does). All calls block and must not be made from async code.
 
 mod answer;
+mod clock;
 mod credentials;
 mod error;
 mod folder;
@@ -28,6 +29,7 @@ pub use error::{Trouble, VaultError};
 pub use layout::{ObjectKey, Place, Prefix};
 pub use probe::{Answer, Condition, Probe, WriteOnce};
 
+use crate::base::clock::Clock;
 use crate::base::ids::{NodeName, VaultId, VaultName};
 use crate::base::interrupt::Interrupt;
 use crate::base::limits;
@@ -318,6 +320,15 @@ impl Vault {
         };
         listing.objects.sort_unstable_by(|left, right| left.key.cmp(&right.key));
         Ok(listing)
+    }
+
+    /// The store's clock: the one by which it says when an object was stored. Puts no object; on a folder that another
+    /// machine serves, a file without content appears for a moment among those that are being put.
+    pub fn now(&self, clock: Clock) -> Result<Timestamp, VaultError> {
+        match &self.0.store {
+            Store::Folder(store) => store.now(clock),
+            Store::Objects(store) => store.now(),
+        }
     }
 
     /// Calls `each` for everything below a prefix, in no order and with no memory kept; the listing that comes back has

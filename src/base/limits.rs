@@ -82,6 +82,8 @@ pub const HSM_SECRET_BYTES_MAX: usize = 1024;
 pub const EMERGENCY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest configuration or TLS file of a node that is taken, in bytes.
 pub const NODE_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Largest journal of a restore that is read, in bytes: thousands of runs.
+pub const JOURNAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Longest reason a person may give for accepting a guard's refusal, in bytes: a paragraph that a report can hold.
 pub const ACCEPTANCE_BYTES_MAX: usize = 1000;
 /// How old the last sign of life of a host must be before it counts as gone. Marks come every few minutes.

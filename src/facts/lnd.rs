@@ -1,6 +1,7 @@
 //! What is known of LND's `channel.backup` without its key: the file is encrypted with a key derived from the seed, so
 //! neither its channels nor their number can be read here.
 
+use super::sqlite::LiveFile;
 use serde::{Deserialize, Serialize};
 
 /// What can be seen of a `channel.backup`.
@@ -10,8 +11,6 @@ pub struct ChannelBackupFacts {
     pub length: u64,
     /// Whether it is as short as one without any channel: 45 bytes.
     pub is_empty: bool,
-    /// Seconds since 1970 at which LND last wrote it.
-    pub modified: i64,
-    /// Where it was read.
-    pub path: String,
+    /// The file as it lay on the host.
+    pub live: LiveFile,
 }

@@ -279,6 +279,8 @@ pub struct NbxplorerMarks {
     pub hot_wallet_keys: Option<u64>,
     /// How far each descriptor's addresses were derived and used.
     pub descriptors: Option<Vec<DescriptorMark>>,
+    /// The height of the newest confirmed block in its tables.
+    pub height: Option<u64>,
     /// Whether a sync position is stored for the block chain.
     pub has_block_locator: Option<bool>,
     /// The newest schema migration.

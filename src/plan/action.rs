@@ -1,11 +1,9 @@
 //! The actions of a plan: a closed set, each with everything it touches.
 
-use super::{
-    Answer, Assertion, Burn, Condition, Inspection, LightningPlace, Owner, ServerUrl, Swap, Together, UnitChange,
-    UnitRole,
-};
+use super::{Answer, Burn, Condition, LightningPlace, Owner, ServerUrl, Swap, Together, UnitChange, UnitRole};
 use crate::artifact::ArtifactKind;
 use crate::base::ids::{ArtifactName, SnapshotId};
+use crate::scenario::{Assertion, Inspection};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -113,6 +111,17 @@ pub enum Action {
         /// What becomes of a database of that name.
         swap: Swap,
     },
+    /// Puts a restored and proved database into service under its name.
+    SwapDatabase {
+        /// The server.
+        server: ServerUrl,
+        /// Its name.
+        database: String,
+        /// What becomes of the one that has the name.
+        swap: Swap,
+        /// Whether a person is asked for this one.
+        answer: Answer,
+    },
     /// Stops or starts a unit.
     Unit {
         /// Its full name.
@@ -191,7 +200,8 @@ impl Action {
             Self::PlaceTree { below, .. } => vec![Touch::Path(below)],
             Self::MoveAside { paths, .. } => paths.iter().map(|path| Touch::Path(path)).collect(),
             Self::RestoreRoles { server, .. } => vec![Touch::Server(server)],
-            Self::RestoreDatabase { server, database, swap, .. } => match swap {
+            Self::RestoreDatabase { server, database, swap, .. }
+            | Self::SwapDatabase { server, database, swap, .. } => match swap {
                 Swap::IntoEmpty => vec![Touch::Database(server, database)],
                 Swap::KeepOld { aside } => vec![Touch::Database(server, database), Touch::Database(server, aside)],
             },

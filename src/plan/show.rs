@@ -1,6 +1,6 @@
 //! Plans as text: one line per action, with every path, owner, mode, database and unit it touches.
 
-use super::{Action, Answer, Assertion, Burn, Condition, Inspection, Owner, Plan, Swap, Together, UnitChange};
+use super::{Action, Answer, Burn, Condition, Owner, Plan, Swap, Together, UnitChange};
 use std::fmt::{Display, Formatter, Result};
 use std::path::PathBuf;
 
@@ -70,6 +70,14 @@ impl Display for Action {
                     Swap::KeepOld { aside } => write!(f, "), the old one kept as {aside}"),
                 }
             }
+            Self::SwapDatabase { server, database, swap, answer } => {
+                let asks = if *answer == Answer::Done { " if you say yes" } else { "" };
+                write!(f, "put the restored database {database} on {} into service{asks}", server.0)?;
+                match swap {
+                    Swap::IntoEmpty => Ok(()),
+                    Swap::KeepOld { aside } => write!(f, ", the old one kept as {aside}"),
+                }
+            }
             Self::Unit { unit, change: UnitChange::Stop, .. } => write!(f, "stop {unit}"),
             Self::Unit { unit, change: UnitChange::Start, .. } => write!(f, "start {unit}"),
             Self::Run { argv } => write!(f, "run {argv:?}"),
@@ -79,8 +87,8 @@ impl Display for Action {
                 write!(f, "tell{asks}: {}", text.lines().next().unwrap_or_default())
             }
             Self::Burn { server, database, what } => write!(f, "burn {what} in database {database} on {}", server.0),
-            Self::Inspect { what } => write!(f, "look at {what}"),
-            Self::Assert { what } => write!(f, "make sure that {what}"),
+            Self::Inspect { what } => write!(f, "look at {what}: {}", what.meaning()),
+            Self::Assert { what } => write!(f, "make sure that {}", what.meaning()),
         }
     }
 }
@@ -91,9 +99,6 @@ impl Display for Condition {
             Self::UnitActive { unit } => write!(f, "{unit} runs"),
             Self::UnitInactive { unit } => write!(f, "{unit} has ended"),
             Self::PostgresAnswers { server } => write!(f, "{} takes connections", server.0),
-            Self::BitcoindAtTip => f.write_str("bitcoind has the newest block"),
-            Self::NbxplorerSynced => f.write_str("NBXplorer has caught up"),
-            Self::PathExists { path } => write!(f, "{} is there", path.display()),
         }
     }
 }
@@ -105,32 +110,6 @@ impl Display for Burn {
             Self::Webhooks => "webhooks",
             Self::PayoutProcessors => "payout processors",
         })
-    }
-}
-
-impl Display for Inspection {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Self::Webhooks => "where each webhook points",
-            Self::UnpaidDeliveries => "paid invoices whose webhook did not get through",
-            Self::PruneWindow => "heights against bitcoind's prune window",
-            Self::RotationList => "what must be rotated",
-            Self::Dns => "what DNS answers",
-        })
-    }
-}
-
-impl Display for Assertion {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self {
-            Self::FileIs { path, artifact } => write!(f, "{} is {artifact}, byte for byte", path.display()),
-            Self::SecretIsOfNode { path } => write!(f, "{} is the secret of the node", path.display()),
-            Self::RowForRow { server, database, artifact } => {
-                write!(f, "database {database} on {} equals {artifact} row for row", server.0)
-            }
-            Self::NothingAt { path } => write!(f, "nothing is at {}", path.display()),
-            Self::UnitInactive { unit } => write!(f, "{unit} does not run"),
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The things that actions speak of: places, owners, units, and what is burnt, looked at or waited for.
 
-use crate::base::ids::ArtifactName;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -121,15 +120,6 @@ pub enum Condition {
         /// The server.
         server: ServerUrl,
     },
-    /// bitcoind has the newest block.
-    BitcoindAtTip,
-    /// NBXplorer has caught up with bitcoind.
-    NbxplorerSynced,
-    /// The path is there.
-    PathExists {
-        /// The path.
-        path: PathBuf,
-    },
 }
 
 /// What a person answers.
@@ -152,59 +142,4 @@ pub enum Burn {
     Webhooks,
     /// BTCPay's automated payout processors are switched off.
     PayoutProcessors,
-}
-
-/// What may be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Inspection {
-    /// Where each webhook points.
-    Webhooks,
-    /// Paid invoices without a successful delivery.
-    UnpaidDeliveries,
-    /// Heights of node and NBXplorer against the blocks that bitcoind still has.
-    PruneWindow,
-    /// What must be rotated, by place.
-    RotationList,
-    /// What the host's resolver and the authoritative server answer.
-    Dns,
-}
-
-/// What must hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(tag = "assertion", rename_all = "kebab-case")]
-pub enum Assertion {
-    /// The file is the artifact, byte for byte, with its owner and mode.
-    FileIs {
-        /// The file.
-        path: PathBuf,
-        /// The artifact.
-        #[schemars(with = "String")]
-        artifact: ArtifactName,
-    },
-    /// The secret at this path is of the node whose wallet was backed up.
-    SecretIsOfNode {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The database holds what was dumped, row for row.
-    RowForRow {
-        /// The server.
-        server: ServerUrl,
-        /// The database.
-        database: String,
-        /// The dump.
-        #[schemars(with = "String")]
-        artifact: ArtifactName,
-    },
-    /// Nothing is at this path.
-    NothingAt {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The unit does not run.
-    UnitInactive {
-        /// Its name.
-        unit: String,
-    },
 }

@@ -15,12 +15,16 @@ mod judge;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod version;
 mod wallet;
 
 pub use check::{check_emergency, check_extras, check_secret, check_wallet};
+pub use config::{Mirror, mirror, pid_file_and_socket};
 pub use emergency::EmergencyError;
 pub use error::ClnError;
 pub use hsm_secret::{HsmSecret, SecretError};
+pub use version::newest_schema;
+pub use wallet::first_block;
 
 use crate::artifact::{ArtifactKind, ArtifactSpec, Codec, Toxicity};
 use crate::base::ids::SourceName;

@@ -3,6 +3,7 @@
 //! node. Writes nothing and talks to no node.
 
 use super::files::{FilesError, LockedBolt, Tree};
+use super::sqlite::live_file;
 use super::{Sink, SourceError};
 use crate::artifact::{ArtifactKind, ArtifactSpec, Codec, Toxicity};
 use crate::base::fsio::{self, FileError};
@@ -10,9 +11,9 @@ use crate::base::ids::{BadId, SourceName};
 use crate::base::interrupt::Interrupt;
 use crate::facts::Facts;
 use crate::facts::lnd::ChannelBackupFacts;
+use crate::facts::sqlite::LiveFile;
 use crate::report::{Finding, Level};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -141,7 +142,7 @@ impl Lnd<'_> {
     }
 
     fn read_backup(&self, path: &Path, sink: &mut dyn Sink) -> Result<(), SourceError> {
-        let (bytes, modified) = self.stable(path)?;
+        let (bytes, live) = self.stable(path)?;
         let length = bytes.len() as u64;
         if length < EMPTY_BYTES {
             return Err(LndError::TooShort { path: path.to_owned(), length }.into());
@@ -156,8 +157,7 @@ impl Lnd<'_> {
         let is_empty = length == EMPTY_BYTES;
         sink.artifact(spec, &mut |out| {
             out.write_all(&bytes).map_err(SourceError::Sink)?;
-            let path = shown.clone();
-            Ok(Facts::LndChannelBackup(ChannelBackupFacts { length, is_empty, modified, path }))
+            Ok(Facts::LndChannelBackup(ChannelBackupFacts { length, is_empty, live: live.clone() }))
         })?;
         if is_empty {
             let message = format!("{shown} holds no channel");
@@ -167,11 +167,11 @@ impl Lnd<'_> {
     }
 
     /// The file's bytes, the same in two readings one after the other.
-    fn stable(&self, path: &Path) -> Result<(Vec<u8>, i64), SourceError> {
-        let read = || -> Result<(Vec<u8>, i64), LndError> {
-            let modified = fs::metadata(path).map_err(FileError::io("look at", path)).map_err(LndError::Unreadable)?;
+    fn stable(&self, path: &Path) -> Result<(Vec<u8>, LiveFile), SourceError> {
+        let read = || -> Result<(Vec<u8>, LiveFile), LndError> {
+            let live = live_file(path).map_err(FileError::io("look at", path)).map_err(LndError::Unreadable)?;
             let bytes = fsio::read(path, BACKUP_BYTES_MAX).map_err(LndError::Unreadable)?;
-            Ok((bytes, modified.mtime()))
+            Ok((bytes, live))
         };
         let mut last = read()?;
         for _ in 0..READS_MAX {

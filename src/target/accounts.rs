@@ -93,6 +93,10 @@ impl Accounts {
         if let Some(other) = self.by_number(kind, number) {
             return Err(TargetError::UnknownOwner { kind, name: name.to_owned(), number, other });
         }
+        if name == "root" && number == 0 {
+            // The same on every system.
+            return Ok(0);
+        }
         let message = format!("{kind} {name} is not known there; its number {number} was used");
         if !findings.iter().any(|finding| finding.message == message) {
             findings.push(

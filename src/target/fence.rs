@@ -3,6 +3,10 @@
 //! is held for as long as the value lives (lightningd then ends with "already running?"). Never stands without
 //! explaining itself; lowering it removes nothing but this program's own text.
 
+mod back;
+
+pub use back::labels_aside;
+
 use super::accounts::Owner;
 use super::aside::Aside;
 use super::place::{Attributes, Checked, Placed, Wanted, describe};
@@ -159,33 +163,10 @@ fn found_in(folder: &Folder, name: &OsStr) -> Result<Found, TargetError> {
 /// exchanged for the text in one instant and lies aside afterwards, with what belongs to it; without `aside` it is an
 /// error. A fence that an earlier run left counts as raised.
 pub fn raise<'a>(root: &'a Root, place: &Place, why: &Why<'_>, aside: Option<&Aside>) -> Result<Fence<'a>, FenceError> {
-    let pid_file = lock(root, place)?;
+    let fence = hold(root, place)?;
     steps::reached("locked")?;
-    let parent = place.wallet.parent().unwrap_or(Path::new("/"));
-    let folder = root.make_folders(parent, &place.lightning_dir, &place.owner, &mut Vec::new())?;
-    let name = place.wallet.file_name().unwrap_or_default();
-    match (found_in(&folder, name)?, aside) {
-        (Found::Nothing, _) => {
-            let wanted =
-                Wanted { to: &place.wallet, home: &place.lightning_dir, owner: &Owner::ourselves(), mode: TEXT_MODE };
-            let mut staged = root.stage(&wanted)?;
-            let text = text(place, why, None);
-            staged.write_all(text.as_bytes()).map_err(FileError::io("write", &staged.path()))?;
-            staged.trusted().publish()?;
-        }
-        (Found::Fence(_), _) => {}
-        (Found::Other(_), Some(aside)) => exchange(root, place, why, aside)?,
-        (Found::Other(what), None) => {
-            return Err(TargetError::Occupied { path: root.path_of(&place.wallet), what }.into());
-        }
-    }
-    if let Some(aside) = aside
-        && root.look(aside.folder())?.is_some()
-    {
-        // An earlier run may have been cut off before what belongs to the database followed it.
-        root.finish_aside(aside)?;
-    }
-    Ok(Fence { root, place: place.clone(), pid_file })
+    fence.put(&|was| text(place, why, was), aside)?;
+    Ok(fence)
 }
 
 /// Holds the lock alone, without a text: for a run that goes on after a cleared database took the fence's place, and
@@ -196,7 +177,12 @@ pub fn hold<'a>(root: &'a Root, place: &Place) -> Result<Fence<'a>, FenceError> 
 }
 
 /// Puts the text into the folder that takes the database, and exchanges the two.
-fn exchange(root: &Root, place: &Place, why: &Why<'_>, aside: &Aside) -> Result<(), FenceError> {
+fn exchange(
+    root: &Root,
+    place: &Place,
+    text: &dyn Fn(Option<&Path>) -> String,
+    aside: &Aside,
+) -> Result<(), FenceError> {
     // Refuses what is no database before anything is made.
     root.aside_stand(aside)?;
     let name = place.wallet.file_name().unwrap_or_default();
@@ -212,7 +198,7 @@ fn exchange(root: &Root, place: &Place, why: &Why<'_>, aside: &Aside) -> Result<
     let ourselves = root.accounts.resolve(&Owner::ourselves(), &mut Vec::new())?;
     let attributes = Attributes { owner: ourselves, mode: TEXT_MODE, modified: None, extended: Vec::new() };
     let mut staged = root.stage_in(into, name, attributes, Vec::new())?;
-    let text = text(place, why, Some(&root.path_of(aside.folder())));
+    let text = text(Some(&root.path_of(aside.folder())));
     staged.write_all(text.as_bytes()).map_err(FileError::io("write", &staged.path()))?;
     staged.trusted().publish()?;
     root.exchange_aside(aside)?;
@@ -220,6 +206,42 @@ fn exchange(root: &Root, place: &Place, why: &Why<'_>, aside: &Aside) -> Result<
 }
 
 impl Fence<'_> {
+    /// Raises the fence of a node that leaves this machine for good, where the lock alone was held: no restore will
+    /// lower it. Otherwise like [`raise`].
+    pub fn raise_for_good(self, why: &Why<'_>, aside: &Aside) -> Result<Self, FenceError> {
+        self.put(&|was| farewell(&self.place, why, was), Some(aside))?;
+        Ok(self)
+    }
+
+    /// Puts a text where the database belongs, and the database aside.
+    fn put(&self, text: &dyn Fn(Option<&Path>) -> String, aside: Option<&Aside>) -> Result<(), FenceError> {
+        let (root, place) = (self.root, &self.place);
+        let parent = place.wallet.parent().unwrap_or(Path::new("/"));
+        let folder = root.make_folders(parent, &place.lightning_dir, &place.owner, &mut Vec::new())?;
+        let name = place.wallet.file_name().unwrap_or_default();
+        match (found_in(&folder, name)?, aside) {
+            (Found::Nothing, _) => {
+                let (home, ourselves) = (&place.lightning_dir, Owner::ourselves());
+                let wanted = Wanted { to: &place.wallet, home, owner: &ourselves, mode: TEXT_MODE };
+                let mut staged = root.stage(&wanted)?;
+                staged.write_all(text(None).as_bytes()).map_err(FileError::io("write", &staged.path()))?;
+                staged.trusted().publish()?;
+            }
+            (Found::Fence(_), _) => {}
+            (Found::Other(_), Some(aside)) => exchange(root, place, text, aside)?,
+            (Found::Other(what), None) => {
+                return Err(TargetError::Occupied { path: root.path_of(&place.wallet), what }.into());
+            }
+        }
+        if let Some(aside) = aside
+            && root.look(aside.folder())?.is_some()
+        {
+            // An earlier run may have been cut off before what belongs to the database followed it.
+            root.finish_aside(aside)?;
+        }
+        Ok(())
+    }
+
     /// Puts a checked file in the fence's place, over the text; the lock stays. Only for a channel database that a
     /// guard has cleared.
     pub fn publish(&self, checked: Checked<'_>) -> Result<Placed, FenceError> {
@@ -240,6 +262,11 @@ impl Fence<'_> {
             steps::reached("text removed")?;
         }
         folder.sync()?;
+        Ok(self.release()?)
+    }
+
+    /// Gives the lock back and leaves the text, if there is one. The pid file goes if it was made for the lock.
+    pub fn release(self) -> Result<(), TargetError> {
         let (folder, name) = self.root.parent_of(&self.place.pid_file)?;
         let path = self.root.path_of(&self.place.pid_file);
         let ours = rustix::fs::fstat(&self.pid_file).map_err(|errno| file("look at", &path, errno))?;
@@ -316,6 +343,25 @@ fn text(place: &Place, why: &Why<'_>, aside: Option<&Path>) -> String {
          road), and lightningd is stopped: remove this file by hand. Never put an old copy of a channel database here.\n",
         place.wallet.display(),
         Snapshot(why.snapshot),
+    )
+}
+
+/// The text for a node whose last state is in the vaults.
+fn farewell(place: &Place, why: &Why<'_>, aside: Option<&Path>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (since, pid, command) = (why.since, std::process::id(), why.command);
+    let snapshot = why.snapshot.map(|id| format!(", in the snapshot\n    {id}")).unwrap_or_default();
+    let was = aside.map(|folder| folder.display().to_string()).unwrap_or_default();
+    format!(
+        "{MARK}\nrelay-backup {version} put it at {} at {since}, process {pid},\nwhile it ran\n    {command}\n\n\
+         Why: the last state of this node was taken{snapshot}\nto be moved to another machine. From then on lightningd \
+         must not start here: two copies of one\nnode lose its funds.\n\n\
+         The database that was here lies in\n    {was}\nas it was.\n\n\
+         To move the node: on the new machine, `relay-backup restore --scenario planned-migration`.\n\n\
+         To keep the node here after all: `relay-backup undo-final`. It sees that nobody has claimed the snapshot, takes\n\
+         it back in every vault, and puts the database here again. Never do that by hand: what was not taken back can\n\
+         still be started elsewhere.\n",
+        place.wallet.display(),
     )
 }
 

@@ -4,16 +4,14 @@
 
 use super::TargetError;
 use super::fence::Fence;
+use super::look::Listener;
 use super::record_lock::{self, Holder};
-use super::root::{Root, file, kind_of};
+use super::root::{Root, file};
 use super::units::{State, Units};
 use crate::base::fsio::FileError;
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,24 +94,8 @@ fn merge(answers: Vec<Answer>) -> Answer {
     }
 }
 
-/// A file opened for looking only; none where there is none.
-fn open(root: &Root, path: &Path) -> Result<Option<File>, TargetError> {
-    let Some(stat) = root.look(path)? else { return Ok(None) };
-    let place = root.path_of(path);
-    if kind_of(&stat) != FileType::RegularFile {
-        return Err(TargetError::Occupied { path: place, what: "no regular file".to_owned() });
-    }
-    let (folder, name) = root.parent_of(path)?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder.fd(), &name, flags, Mode::empty()) {
-        Ok(fd) => Ok(Some(File::from(fd))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(file("open", &place, errno)),
-    }
-}
-
 fn pid_file(root: &Root, path: &Path) -> Result<Answer, TargetError> {
-    let Some(opened) = open(root, path)? else { return Ok(Answer::No) };
+    let Some(opened) = root.open_file(path)? else { return Ok(Answer::No) };
     let place = root.path_of(path);
     let holder = record_lock::holder(&opened).map_err(FileError::io("ask for the lock of", &place))?;
     let place = place.display();
@@ -125,32 +107,15 @@ fn pid_file(root: &Root, path: &Path) -> Result<Answer, TargetError> {
     })
 }
 
-/// A socket file outlives its process: only one that takes a connection shows that somebody is there.
 fn socket(root: &Root, path: &Path) -> Result<Answer, TargetError> {
-    match root.look(path)? {
-        Some(stat) if kind_of(&stat) == FileType::Socket => {}
-        _ => return Ok(Answer::No),
-    }
-    let (folder, name) = root.parent_of(path)?;
-    let place = root.path_of(path);
-    // A socket's address is short; a path can be long. Through the open folder it always fits, and no link is followed.
-    let through = PathBuf::from(format!("/proc/self/fd/{}", folder.fd().as_raw_fd())).join(name);
-    let failed = |errno| file("connect to", &place, errno);
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let ours = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
-    let address = SocketAddrUnix::new(&through).map_err(failed)?;
-    match rustix::net::connect(&ours, &address) {
-        // A queue that is full is somebody's, too.
-        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => {
-            Ok(Answer::Yes(format!("somebody answers at {}", place.display())))
-        }
-        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Answer::No),
-        Err(errno) => Err(failed(errno)),
-    }
+    Ok(match root.listener(path)? {
+        Listener::Nobody => Answer::No,
+        Listener::Somebody(_) => Answer::Yes(format!("somebody answers at {}", root.path_of(path).display())),
+    })
 }
 
 fn bolt(root: &Root, path: &Path) -> Result<Answer, TargetError> {
-    let Some(opened) = open(root, path)? else { return Ok(Answer::No) };
+    let Some(opened) = root.open_file(path)? else { return Ok(Answer::No) };
     let place = root.path_of(path);
     match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(Answer::No), // given back when it is closed, at once
@@ -182,6 +147,8 @@ mod tests {
     use super::super::units::tests::Fake;
     use super::super::{Owners, fence};
     use super::*;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixListener;
 
     fn ground() -> (tempfile::TempDir, Root) {

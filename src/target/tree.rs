@@ -2,6 +2,7 @@
 //! times and extended attributes. What is equal stays; what differs is moved aside first. A tar that names anything
 //! outside, holds a device, or would bring channel state back is refused, and no link of it is ever followed.
 
+mod compare;
 mod entry;
 
 use super::accounts::Numbers;
@@ -14,6 +15,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::limits::TAR_ENTRIES_MAX;
 use crate::report::Finding;
 use crate::sources::files::{Content, Whole, content};
+pub use compare::Compared;
 use entry::{Entry, Kind};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use std::collections::HashSet;
@@ -159,6 +161,25 @@ impl Root {
     }
 }
 
+/// Refuses an entry that would come where this tar has no business.
+fn refuse_forbidden(how: &Unpack<'_>, entry: &Entry, path: &Path) -> Result<(), TreeError> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let is_toxic = |known: &[u8]| COMPANIONS.iter().any(|end| name.strip_prefix(known) == Some(end));
+    if TOXIC_NAMES.iter().any(|known| is_toxic(known)) {
+        return Err(TreeError::Toxic { name: shown(&entry.name), what: "named as a node's channel database" });
+    }
+    for forbidden in how.forbidden {
+        let its_own = path.as_os_str().as_bytes().strip_prefix(forbidden.as_os_str().as_bytes());
+        if its_own.is_some_and(|end| COMPANIONS.contains(&end)) {
+            return Err(hostile(&entry.name, "would be put where this tar must leave things alone"));
+        }
+        if path.starts_with(forbidden) || (entry.kind != Kind::Folder && forbidden.starts_with(path)) {
+            return Err(hostile(&entry.name, "would move aside what this tar must leave alone"));
+        }
+    }
+    Ok(())
+}
+
 /// One unpacking.
 struct Tree<'a> {
     root: &'a Root,
@@ -189,7 +210,7 @@ impl<'a> Tree<'a> {
             return Err(hostile(&entry.name, "is one entry too many"));
         }
         let path = entry.place(self.how.below)?;
-        self.refuse_forbidden(&entry, &path)?;
+        refuse_forbidden(self.how, &entry, &path)?;
         match &self.pending {
             Some((name, ..)) if *name == entry.name && entry.kind == Kind::File => self.pending = None,
             _ => self.settle()?,
@@ -200,24 +221,6 @@ impl<'a> Tree<'a> {
             Kind::Symlink(_) => self.make_symlink(&entry, &path),
             Kind::HardLink(_) => self.make_hard_link(&entry, &path),
         }
-    }
-
-    fn refuse_forbidden(&self, entry: &Entry, path: &Path) -> Result<(), TreeError> {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        let is_toxic = |known: &[u8]| COMPANIONS.iter().any(|end| name.strip_prefix(known) == Some(end));
-        if TOXIC_NAMES.iter().any(|known| is_toxic(known)) {
-            return Err(TreeError::Toxic { name: shown(&entry.name), what: "named as a node's channel database" });
-        }
-        for forbidden in self.how.forbidden {
-            let its_own = path.as_os_str().as_bytes().strip_prefix(forbidden.as_os_str().as_bytes());
-            if its_own.is_some_and(|end| COMPANIONS.contains(&end)) {
-                return Err(hostile(&entry.name, "would be put where this tar must leave things alone"));
-            }
-            if path.starts_with(forbidden) || (entry.kind != Kind::Folder && forbidden.starts_with(path)) {
-                return Err(hostile(&entry.name, "would move aside what this tar must leave alone"));
-            }
-        }
-        Ok(())
     }
 
     /// The folder an entry stands in, its way made and swept.

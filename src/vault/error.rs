@@ -162,6 +162,12 @@ pub enum VaultError {
         #[source]
         source: StoreError,
     },
+    /// The store does not tell the time.
+    #[error("vault {vault}: the store's answer has no date, so its clock is not known")]
+    NoClock {
+        /// The vault.
+        vault: VaultName,
+    },
     /// No answer came in time.
     #[error("vault {vault}: no answer within {} s to: {action} {key} ({})", waited.as_secs(), tried(*tries))]
     TimedOut {
@@ -270,7 +276,7 @@ impl VaultError {
             }
             Self::Stopped { .. } => "run the same command again; what was put is used again",
             Self::Runtime { .. } => "raise the limit of threads or open files for this service",
-            Self::NotFound { .. } | Self::TooLarge { .. } => return None,
+            Self::NotFound { .. } | Self::TooLarge { .. } | Self::NoClock { .. } => return None,
         };
         Some(text.to_owned())
     }

@@ -9,7 +9,8 @@
 
 use super::error::VaultError;
 use super::layout::{ObjectKey, Prefix, is_part};
-use super::{Listed, Listing, Look};
+use super::{Listed, Listing, Look, clock};
+use crate::base::clock::Clock;
 use crate::base::fsio;
 use crate::base::ids::VaultName;
 use crate::base::limits;
@@ -143,6 +144,30 @@ impl FolderStore {
         let length = self.length_of(&stat, key.as_str())?;
         self.remember(parent);
         Ok(Some(Look { length, stored: stored(&stat) }))
+    }
+
+    /// The clock by which the files here are dated. Where another machine serves them it is that machine's, and only a
+    /// new file tells what it says: one without content, among those that are being put, for a moment.
+    pub(super) fn now(&self, clock: Clock) -> Result<Timestamp, VaultError> {
+        let failed = |errno: Errno| self.failed("look at the clock of", "its filesystem", errno.into());
+        let root = self.folder("", Absent::Fail)?;
+        let kind = rustix::fs::fstatfs(&root).map_err(failed)?.f_type;
+        if clock::is_local(u64::try_from(kind).unwrap_or(u64::MAX)) {
+            return Ok(clock.now());
+        }
+        self.now_by_a_file()
+    }
+
+    pub(super) fn now_by_a_file(&self) -> Result<Timestamp, VaultError> {
+        let key = ObjectKey::vault_json();
+        let scratch = self.folder(TEMPORARY, Absent::Create)?;
+        let name = self.scratch_name(&key)?;
+        self.write_scratch(&scratch, &name, &key, b"")?;
+        let stat = rustix::fs::statat(&scratch, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        // Best effort: a leftover is invisible and is swept.
+        rustix::fs::unlinkat(&scratch, name.as_str(), AtFlags::empty()).ok();
+        let stat = stat.map_err(|errno| self.failed("look at", "a new file", errno.into()))?;
+        stored(&stat).ok_or_else(|| VaultError::NoClock { vault: self.vault.clone() })
     }
 
     /// Calls `each` for every object below the prefix, in no order.

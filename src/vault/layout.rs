@@ -16,6 +16,8 @@ use std::str::FromStr;
 const VAULT_JSON: &str = "vault.json";
 const RECOVERY_TEXT: &str = "RECOVERY.md";
 const RECOVER_SCRIPT: &str = "recover.sh";
+/// What a revocation's name begins with; a claim's is digits alone.
+const REVOKED: &str = "revoked-";
 
 /// The name of one object in a vault: parts of letters, digits, `.`, `_` and `-` with `/` between them, no part empty
 /// or first a `.` or `-`. Safe to join to a folder's path.
@@ -129,6 +131,11 @@ impl ObjectKey {
         Self(format!("nodes/{node}/claims/{snapshot}/{}", hex::encode(random)))
     }
 
+    /// `nodes/<node>/claims/<snapshot>/revoked-<random>`: beside the claims, so that one listing tells both.
+    pub fn revocation(node: &NodeName, snapshot: &SnapshotId, random: [u8; 16]) -> Self {
+        Self(format!("nodes/{node}/claims/{snapshot}/{REVOKED}{}", hex::encode(random)))
+    }
+
     /// `nodes/<node>/drills/<time>-<scenario>.json` or its signature. An error when the scenario's name has other
     /// characters than lower-case letters, digits and `-`, or more than 64.
     pub fn drill(node: &NodeName, moment: Timestamp, scenario: &str, part: Signed) -> Result<Self, BadId> {
@@ -221,7 +228,7 @@ impl Prefix {
         Self(format!("nodes/{node}/marks/{}/", day(moment)))
     }
 
-    /// The claims on one snapshot.
+    /// The claims on one snapshot, and its revocations.
     pub fn claims(node: &NodeName, snapshot: &SnapshotId) -> Self {
         Self(format!("nodes/{node}/claims/{snapshot}/"))
     }

@@ -4,6 +4,7 @@
 //! is an error, never a shorter list.
 
 use super::answer::StoreError;
+use super::clock::Dates;
 use super::error::{Trouble, VaultError};
 use super::layout::{ObjectKey, Prefix};
 use super::{Listed, Listing, Look, Patience};
@@ -35,6 +36,7 @@ const _: () = assert!(limits::OBJECT_BYTES_MAX as u64 <= ONE_REQUEST_BYTES_MAX);
 pub(super) struct ObjectStore {
     vault: VaultName,
     operator: Operator,
+    dates: Dates,
     runtime: &'static Runtime,
     patience: Patience,
 }
@@ -68,11 +70,13 @@ impl ObjectStore {
         let runtime = RUNTIME
             .as_ref()
             .map_err(|error| VaultError::Runtime { source: io::Error::new(error.kind(), format!("{error}")) })?;
-        Ok(Self { vault, operator, runtime, patience })
+        let dates = Dates::default();
+        Ok(Self { vault, operator: dates.watch(operator), dates, runtime, patience })
     }
 
     pub(super) fn with_patience(&self, patience: Patience) -> Self {
-        Self { vault: self.vault.clone(), operator: self.operator.clone(), runtime: self.runtime, patience }
+        let (vault, operator, dates) = (self.vault.clone(), self.operator.clone(), self.dates.clone());
+        Self { vault, operator, dates, runtime: self.runtime, patience }
     }
 
     pub(super) fn patience(&self) -> Patience {
@@ -130,6 +134,13 @@ impl ObjectStore {
                 Err(failure) => Err(failure),
             }
         })
+    }
+
+    /// The store's clock, as the answer to a look says it.
+    pub(super) fn now(&self) -> Result<Timestamp, VaultError> {
+        self.dates.clear();
+        self.look(&ObjectKey::vault_json())?;
+        self.dates.newest().ok_or_else(|| VaultError::NoClock { vault: self.vault.clone() })
     }
 
     /// Calls `each` for every object below the prefix, in no order. Once the first one was handed on, a listing that

@@ -40,6 +40,14 @@ fn both(check: impl Fn(&Vault)) {
 }
 
 #[test]
+fn a_store_that_does_not_tell_the_time_is_not_given_another_clock() {
+    let vault = memory();
+    vault.create(&id(), Timestamp::UNIX_EPOCH).unwrap();
+    let error = vault.now(Clock::Fixed(Timestamp::UNIX_EPOCH)).unwrap_err();
+    assert!(matches!(error, VaultError::NoClock { .. }), "{error}");
+}
+
+#[test]
 fn a_vault_is_created_once_and_known_again() {
     both(|vault| {
         assert_eq!(vault.identify().unwrap(), Some(VaultInfo { id: id(), created: Timestamp::UNIX_EPOCH }));

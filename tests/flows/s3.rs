@@ -49,6 +49,24 @@ fn the_whole_story_on_s3() {
     assert_eq!(fs::read(to.join("cln/hsm_secret")).unwrap(), fs::read(host.lightning("hsm_secret")).unwrap());
 }
 
+#[test]
+fn the_store_tells_its_own_time() {
+    use relay_backup::base::clock::Clock;
+    use relay_backup::policy::VaultUrl;
+    use relay_backup::vault::{ObjectKey, Vault};
+    let env = TestEnv::new();
+    let credentials = env.path("credentials");
+    GARAGE.credentials(&credentials);
+    let url = VaultUrl::parse(&GARAGE.url("clock")).unwrap();
+    let vault = Vault::open_url("offsite".parse().unwrap(), &url, Some(&credentials)).unwrap();
+    let far = jiff::Timestamp::UNIX_EPOCH;
+    vault.create(&"00112233445566778899aabbccddeeff".parse().unwrap(), far).unwrap();
+    let stored = vault.look(&ObjectKey::vault_json()).unwrap().unwrap().stored.unwrap();
+    // Ours stands at 1970.
+    let now = vault.now(Clock::Fixed(far)).unwrap();
+    assert!(now.as_second() >= stored.as_second(), "{now} is before {stored}");
+}
+
 fn stored(prefix: &str) -> u64 {
     lengths(prefix).into_iter().sum()
 }

@@ -184,6 +184,7 @@ fn the_wallets_facts_are_those_the_node_itself_told() {
     assert_eq!((node.schema_version, node.data_version), (286, Some(508)));
     assert_eq!(node.node_id.as_deref(), Some(NODE_ID));
     assert_eq!(node.network.as_deref(), Some("regtest"));
+    assert_eq!(node.genesis_hash, first_block("regtest"));
     assert_eq!(node.genesis_hash.as_deref(), Some("0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"));
     assert_eq!((node.block_height, node.last_processed_block), (Some(117), Some(117)));
     assert_eq!((node.bip32_max_index, node.bip86_max_index), (None, Some(5)));

@@ -20,6 +20,12 @@ const CHAINS: [(&str, &str); 5] = [
     ("06226e46111a0b59caaf126043eb5bbf28c34f3a5e332a1fc7b2b73cf188910f", "regtest"),
 ];
 
+/// The hash of the first block of a chain, by lightningd's name of it, the way explorers print it.
+pub fn first_block(network: &str) -> Option<String> {
+    let (stored, _) = CHAINS.iter().find(|(_, name)| *name == network)?;
+    Some(reversed_hex(&hex::decode(stored).ok()?))
+}
+
 /// Reads the state of the node; an error when the database is not Core Lightning's. `path` is for messages.
 pub(super) fn node_state(connection: &Connection, path: &Path) -> Result<NodeState, ClnError> {
     let read = |source| ClnError::Sqlite(SqliteError::read(path, source));

@@ -16,8 +16,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where PostgreSQL's packages put the socket; the first is libpq's own default on Debian and NixOS.
 const SOCKET_FOLDERS: [&str; 3] = ["/run/postgresql", "/var/run/postgresql", "/tmp"];
 /// What every session, ours and `pg_dump`'s, is set to, so that rows print the same everywhere. `pg_dump` sets date
-/// style, interval style and float digits itself; a database's own defaults could change the rest. No query of ours takes
-/// more than one of the server's cores.
+/// style, interval style and float digits itself; a database's own defaults could change the rest. No query of ours
+/// takes more than one of the server's cores.
 pub(super) const SESSION_OPTIONS: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex \
      -c xmloption=content -c search_path= -c statement_timeout=0 -c lock_timeout=0 \
      -c idle_in_transaction_session_timeout=0 -c max_parallel_workers_per_gather=0";

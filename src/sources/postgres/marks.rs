@@ -216,6 +216,11 @@ fn nbxplorer(reader: &Reader<'_>) -> Result<NbxplorerMarks, PostgresError> {
                 max_used_index: row.get(3),
             },
         )?,
+        height: reader.one(
+            &[("blks", &["code", "height", "confirmed"])],
+            "SELECT max(height)::int8 FROM {blks} WHERE code = 'BTC' AND confirmed",
+            |row| row.get::<_, Option<i64>>(0).and_then(|height| u64::try_from(height).ok()),
+        )?,
         has_block_locator: reader.one(
             &[("nbxv1_settings", &["key"])],
             "SELECT EXISTS (SELECT FROM {nbxv1_settings} WHERE key LIKE 'BlockLocator%')",

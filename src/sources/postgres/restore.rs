@@ -37,6 +37,8 @@ pub struct Landing<'a> {
     pub owner: &'a str,
     /// The snapshot it comes from.
     pub snapshot: &'a SnapshotId,
+    /// Which restore this is, interruptions included: another one's work is not ours, whatever the snapshot.
+    pub run: &'a str,
     /// The wish to stop.
     pub interrupt: &'a Interrupt,
     /// `pg_restore`, where it is not to be looked for.
@@ -89,30 +91,21 @@ pub struct Occupancy {
 impl Landing<'_> {
     /// The name of the fresh database.
     pub fn fresh_name(&self) -> String {
-        self.named("restoring")
+        named(self.database, self.snapshot, "restoring")
     }
 
     /// The name that the database in the place gets.
     pub fn replaced_name(&self) -> String {
-        self.named("replaced")
+        Self::replaced_name_of(self.database, self.snapshot)
     }
 
-    fn named(&self, what: &str) -> String {
-        let label = self.snapshot.as_str().to_ascii_lowercase().replace('-', "_");
-        let ending = format!("_{what}_{label}");
-        if self.database.len() + ending.len() <= NAME_BYTES_MAX {
-            return format!("{}{ending}", self.database);
-        }
-        // Two long names that begin alike must not become one.
-        let digest = Sha256Hex::of(self.database.as_bytes());
-        let digest = digest.as_str().get(..8).unwrap_or_default();
-        let room = NAME_BYTES_MAX - ending.len() - digest.len() - 1;
-        let end = (0..=room).rev().find(|at| self.database.is_char_boundary(*at)).unwrap_or(0);
-        format!("{}_{digest}{ending}", self.database.get(..end).unwrap_or_default())
+    /// The name that a database in the place gets when this snapshot's takes it.
+    pub fn replaced_name_of(database: &str, snapshot: &SnapshotId) -> String {
+        named(database, snapshot, "replaced")
     }
 
     fn mark(&self, what: &str) -> String {
-        format!("relay-backup: {what} from snapshot {}", self.snapshot)
+        format!("relay-backup: {what} from snapshot {} by run {}", self.snapshot, self.run)
     }
 
     /// How far an earlier run has come.
@@ -187,7 +180,19 @@ impl Landing<'_> {
         if !proof.is_equal() {
             return Err(RestoreError::Differs { database: self.database.to_owned(), differences: proof.differences });
         }
+        // What is burnt in it afterwards no longer equals the notes: a run that goes on reads that it once did.
+        let mark = format!("COMMENT ON DATABASE {} IS {}", quote_name(&fresh), literal(&self.mark("proved")));
+        session.execute("mark the proved database", &mark)?;
         Ok(Proved { fresh, proof })
+    }
+
+    /// The proof of an earlier run, by the mark that only [`Landing::prove`] leaves; nothing of what was compared is
+    /// known any more.
+    pub fn proved_before(&self) -> Result<Option<Proved>, RestoreError> {
+        let session = self.server.connect()?;
+        let fresh = self.fresh_name();
+        let is_marked = comment(&session, &fresh)?.as_deref() == Some(&self.mark("proved"));
+        Ok(is_marked.then(|| Proved { fresh, proof: Proof::default() }))
     }
 
     /// Puts a proved database into the place. Both renames happen in one transaction; while anybody is connected to
@@ -226,11 +231,27 @@ impl Landing<'_> {
         if !exists(&session, &fresh)? {
             return Ok(());
         }
-        if comment(&session, &fresh)?.as_deref() != Some(&self.mark("being restored")) {
+        let ours = [self.mark("being restored"), self.mark("proved")];
+        if !comment(&session, &fresh)?.is_some_and(|mark| ours.contains(&mark)) {
             return Err(RestoreError::NotEmpty { database: fresh });
         }
         Ok(session.execute("drop the fresh database", &format!("DROP DATABASE {}", quote_name(&fresh)))?)
     }
+}
+
+/// A name beside a database's own, short enough for PostgreSQL.
+fn named(database: &str, snapshot: &SnapshotId, what: &str) -> String {
+    let label = snapshot.as_str().to_ascii_lowercase().replace('-', "_");
+    let ending = format!("_{what}_{label}");
+    if database.len() + ending.len() <= NAME_BYTES_MAX {
+        return format!("{database}{ending}");
+    }
+    // Two long names that begin alike must not become one.
+    let digest = Sha256Hex::of(database.as_bytes());
+    let digest = digest.as_str().get(..8).unwrap_or_default();
+    let room = NAME_BYTES_MAX - ending.len() - digest.len() - 1;
+    let end = (0..=room).rev().find(|at| database.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}_{digest}{ending}", database.get(..end).unwrap_or_default())
 }
 
 /// What is in the place of a database; `None` where there is none.

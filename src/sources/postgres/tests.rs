@@ -165,6 +165,8 @@ fn a_shop_comes_back_row_for_row_and_every_change_is_named() {
     let (_, nbx) = collected.dump("nbxplorer");
     let marks = nbx.marks.nbxplorer.as_ref().unwrap();
     assert_eq!((marks.hot_wallet_keys, marks.has_block_locator), (Some(2), Some(true)));
+    let highest = cluster.query("nbxplorer", "SELECT max(height) FROM blks WHERE confirmed").unwrap();
+    assert_eq!(marks.height.map(|height| height.to_string()), highest[0][0]);
     assert_eq!(marks.descriptors.as_ref().unwrap().len(), 6);
     assert_eq!(nbx.materialized_views.iter().map(|view| view.populated).collect::<Vec<_>>(), [true, false]);
     let (globals, roles) = collected.globals();

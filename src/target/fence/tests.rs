@@ -207,3 +207,54 @@ fn a_fence_is_lowered_and_a_database_put_in_its_place_wherever_an_earlier_run_wa
         },
     );
 }
+
+#[test]
+fn a_database_comes_back_whole_wherever_an_earlier_run_was_cut_off() {
+    let prepared = || {
+        let (folder, root) = with_database();
+        drop(hold(&root, &place()).unwrap().raise_for_good(&why(), &aside()).unwrap());
+        assert_eq!(labels_aside(&root, &place().wallet, "no").unwrap(), ["now"]);
+        assert!(labels_aside(&root, &place().wallet, "then").unwrap().is_empty());
+        (folder, root)
+    };
+    let wallet = "cln/bitcoin/lightningd.sqlite3";
+    let points = steps::survive(
+        prepared,
+        |(folder, root)| {
+            let is_back = matches!(find(root, &place()).unwrap(), Found::Other(_));
+            let log = folder.path().join(wallet).with_file_name("lightningd.sqlite3-wal");
+            assert!(!is_back || log.exists(), "a database without its log is an older one");
+            hold(root, &place()).unwrap().put_back(&aside()).map_err(|error| match error {
+                FenceError::Target(error) => error,
+                other => panic!("{other}"),
+            })
+        },
+        |(folder, root), point| {
+            assert!(matches!(find(root, &place()).unwrap(), Found::Other(_)), "point {point}");
+            assert_eq!(root.aside_stand(&aside()).unwrap(), Stand::There, "nothing lies aside");
+            assert!(!folder.path().join("cln/bitcoin/lightningd.sqlite3.replaced-now").exists());
+            assert!(!folder.path().join("cln/lightningd-bitcoin.pid").exists());
+            let rows = Connection::open(folder.path().join(wallet)).unwrap();
+            let rows: i64 = rows.query_one("SELECT count(*) FROM channels", [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 100, "point {point}");
+        },
+    );
+    assert_eq!(points, 4);
+}
+
+#[test]
+fn nothing_is_put_back_over_a_database_or_without_one() {
+    let (folder, root) = with_database();
+    drop(hold(&root, &place()).unwrap().raise_for_good(&why(), &aside()).unwrap());
+    let Found::Fence(text) = find(&root, &place()).unwrap() else { panic!() };
+    assert!(text.contains("undo-final") && text.contains("lightningd.sqlite3.replaced-now"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let path = folder.path().join("cln/bitcoin/lightningd.sqlite3");
+    std::fs::remove_file(&path).unwrap();
+    let back = || hold(&root, &place()).unwrap().put_back(&aside());
+    assert!(matches!(back(), Err(FenceError::Gone { .. })), "the fence is gone: somebody else was here");
+    std::fs::write(&path, "another database").unwrap();
+    assert!(matches!(back(), Err(FenceError::Gone { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), b"another database");
+    assert!(matches!(labels_aside(&root, &place().wallet, "now").unwrap()[..], [_]));
+}

@@ -1,6 +1,6 @@
 //! The way back from a key to what it is. Strict: what no maker of a key would have written is [`Place::Unknown`].
 
-use super::{ObjectKey, RECOVER_SCRIPT, RECOVERY_TEXT, Signed, SnapshotFile, VAULT_JSON};
+use super::{ObjectKey, RECOVER_SCRIPT, RECOVERY_TEXT, REVOKED, Signed, SnapshotFile, VAULT_JSON};
 use crate::base::ids::{EpochId, NodeName, Sha256Hex, SigningKeyId, SnapshotId};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -68,6 +68,15 @@ pub enum Place {
         /// 32 lower-case hexadecimal digits, random per claim.
         nonce: String,
     },
+    /// A final snapshot is taken back: its node may have run since.
+    Revocation {
+        /// Whose snapshot.
+        node: NodeName,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// 32 lower-case hexadecimal digits, random per revocation.
+        nonce: String,
+    },
     /// A drill's report, or its signature.
     Drill {
         /// Whose.
@@ -106,6 +115,7 @@ impl Place {
             Self::Segment { node, object } => ObjectKey::segment(node, object),
             Self::Mark { node, moment } => ObjectKey::mark(node, *moment),
             Self::Claim { node, snapshot, nonce } => ObjectKey::claim(node, snapshot, bytes16(nonce)?),
+            Self::Revocation { node, snapshot, nonce } => ObjectKey::revocation(node, snapshot, bytes16(nonce)?),
             Self::Drill { node, moment, scenario, part } => ObjectKey::drill(node, *moment, scenario, *part).ok()?,
             Self::Prune { moment, part } => ObjectKey::prune(*moment, *part),
             Self::Probe => ObjectKey::probe(bytes16(from.strip_prefix("probe/")?)?),
@@ -157,8 +167,12 @@ fn place_of_node(node: NodeName, rest: &[&str]) -> Option<Place> {
             let moment = moment_of(name.strip_suffix(".age")?)?;
             Some(Place::Mark { node, moment })
         }
-        ["claims", snapshot, nonce] => {
-            Some(Place::Claim { node, snapshot: snapshot.parse().ok()?, nonce: (*nonce).to_owned() })
+        ["claims", snapshot, name] => {
+            let snapshot = snapshot.parse().ok()?;
+            Some(match name.strip_prefix(REVOKED) {
+                Some(nonce) => Place::Revocation { node, snapshot, nonce: nonce.to_owned() },
+                None => Place::Claim { node, snapshot, nonce: (*name).to_owned() },
+            })
         }
         ["drills", name] => {
             let (name, part) = signed(name)?;

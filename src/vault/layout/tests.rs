@@ -50,6 +50,10 @@ fn every_path_of_format_1() {
             "nodes/shops-btc-01/claims/20261120T051200Z-000042/abababababababababababababababab",
         ),
         (
+            ObjectKey::revocation(node, &snapshot(), [0xab; 16]),
+            "nodes/shops-btc-01/claims/20261120T051200Z-000042/revoked-abababababababababababababababab",
+        ),
+        (
             ObjectKey::drill(node, moment(), "server-loss", Signed::Document).unwrap(),
             "nodes/shops-btc-01/drills/20261120T051200Z-server-loss.json",
         ),
@@ -87,6 +91,8 @@ fn what_the_layout_does_not_know_is_unknown() {
         "nodes/n/marks/20261120/20261120T051200Z.age",
         "nodes/n/marks/20261320/20261320T051200.123Z.age",
         "nodes/n/claims/20261120T051200Z-000042/short",
+        "nodes/n/claims/20261120T051200Z-000042/revoked-short",
+        "nodes/n/claims/20261120T051200Z-000042/revoked-ABABABABABABABABABABABABABABABAB",
         "nodes/n/drills/20261120T051200Z-Server.json",
         "prune/20261120T0512Z.json",
         "probe/xyz",

@@ -204,3 +204,25 @@ fn opendal_s_own_fs_service_reads_the_same_vault() {
     assert_eq!(ours, theirs);
     assert!(ours.objects[0].stored.is_some());
 }
+
+#[test]
+fn the_clock_of_a_folder_is_that_of_whoever_dates_its_files() {
+    let (_outer, root, vault) = made();
+    let listed = || {
+        let mut all = all_below(&root);
+        all.sort();
+        all
+    };
+    let before = listed();
+    // What this machine dates itself, by its own clock.
+    let moment = Timestamp::from_second(1_800_000_000).unwrap();
+    assert_eq!(vault.now(Clock::Fixed(moment)).unwrap(), moment);
+    // What another machine serves, by a file that it dates.
+    let served = super::super::folder::FolderStore::new(name(), root.clone());
+    let stored = vault.look(&ObjectKey::vault_json()).unwrap().unwrap().stored.unwrap();
+    let now = served.now_by_a_file().unwrap();
+    assert!(now >= stored && now < moment, "{now} is no time after {stored}");
+    assert_eq!(listed(), before, "nothing stays behind");
+    fs::remove_dir_all(&root).unwrap();
+    assert!(vault.now(Clock::Fixed(moment)).is_err());
+}

@@ -24,7 +24,7 @@ fn landing<'a>(
     snapshot: &'a SnapshotId,
     interrupt: &'a Interrupt,
 ) -> Landing<'a> {
-    Landing { server, database, owner: OWNER, snapshot, interrupt, pg_restore: None }
+    Landing { server, database, owner: OWNER, snapshot, run: "one", interrupt, pg_restore: None }
 }
 
 fn count(cluster: &Cluster, database: &str, table: &str) -> String {
@@ -80,12 +80,16 @@ fn a_server_that_is_gone_comes_back_with_its_roles_its_rows_and_their_owner() {
     assert_eq!(landing.stand().unwrap(), Stand::Filled);
     assert!(matches!(landing.fill(&mut &bytes[..]), Err(RestoreError::NotEmpty { .. })));
     landing.make(facts).unwrap();
+    assert!(landing.proved_before().unwrap().is_none());
     let proved = landing.prove(facts).unwrap();
+    assert!(landing.proved_before().unwrap().is_some(), "a run that goes on need not prove it again");
     assert!(proved.proof.rows > 1000 && proved.proof.sequences > 0, "{:?}", proved.proof);
     assert_eq!(landing.swap(proved).unwrap(), Swapped { replaced: None });
     assert_eq!(landing.stand().unwrap(), Stand::Swapped);
     landing.make(facts).unwrap();
     assert_eq!(landing.stand().unwrap(), Stand::Swapped, "a run that goes on makes nothing anew");
+    let another = Landing { run: "two", ..landing.clone() };
+    assert_eq!(another.stand().unwrap(), Stand::NotBegun, "what another run put in service may have changed since");
     assert_eq!(count(&new, "btcpaydb", "Invoices"), "300");
     let foreign = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner <> 'btcpayserver'";
     assert_eq!(new.query("btcpaydb", foreign).unwrap(), [[Some("0".to_owned())]]);
