@@ -81,10 +81,20 @@ pub enum Verb {
     Rotate,
     /// Take one snapshot.
     #[command(
-        after_help = "Example: relay-backup backup --trigger timer\n\nExit codes: 0 ok, 1 a source failed or too few \
-        copies were written, 3 a vault is behind or a source degraded, 10 no vault there, 11 locked, 130 interrupted."
+        after_help = "Example: relay-backup backup --trigger timer\n\nExit codes: 0 ok, 1 a source failed, too few copies \
+        were written or a fence stands here, 3 a vault is behind or a source degraded, 10 no vault there, 11 locked, \
+        21 refused: `--final` and lightningd runs, 130 interrupted."
     )]
     Backup(Backup),
+    /// Take a final snapshot back: the node stays here after all.
+    ///
+    /// Refuses when somebody has claimed the snapshot, or a vault does not answer: then the node may be running on
+    /// another machine.
+    #[command(
+        after_help = "Example: relay-backup undo-final\n\nExit codes: 0 ok, 1 failed, 2 not confirmed, 3 a vault that sync \
+        writes does not answer, 11 locked, 21 refused: claimed, or a vault does not answer."
+    )]
+    UndoFinal(UndoFinal),
     /// List the snapshots.
     #[command(
         after_help = "Example: relay-backup list\n\nExit codes: 0 ok, 3 a vault does not answer, 10 no vault there, 20 a manifest cannot be believed."
@@ -112,6 +122,18 @@ pub enum Verb {
         Exit codes: 0 ok, 1 no such snapshot or artifact, 12 no identity fits, 20 damage, 21 refused."
     )]
     Extract(Extract),
+    /// The way back: one scenario's steps, against this machine.
+    ///
+    /// Guards judge every plan first: an old channel database never comes where a node starts on it, and nothing is
+    /// overwritten. Interrupted, the same command goes on. Without --scenario it lists scenarios and snapshots.
+    #[command(
+        after_help = "Example: relay-backup restore --scenario server-loss --identity recovery.key --dry-run\n\n\
+        On a machine that has never seen the policy: relay-backup restore --scenario server-loss \
+        --vault s3://bucket/prefix --identity recovery.key --signing-key RW…\n\n\
+        Exit codes: 0 ok, 1 a step failed or something does not hold, 2 usage, 10 no vault there, 12 no identity fits, \
+        20 damage, 21 a guard refused or a question was not answered with yes, 130 interrupted."
+    )]
+    Restore(Restore),
     /// Print a shell's completions.
     #[command(
         after_help = "Example: relay-backup completions bash > /usr/share/bash-completion/completions/relay-backup\n\nExit codes: 0 ok."
@@ -198,9 +220,24 @@ pub struct Backup {
     /// Only these sources; the snapshot is then not complete.
     #[arg(long, value_name = "SOURCE", num_args = 1..)]
     pub only: Vec<String>,
+    /// Take the last snapshot of a node that moves to another machine: lightningd must be stopped and cannot start here
+    /// afterwards. Only such a snapshot's channel database can be started elsewhere.
+    #[arg(long = "final", conflicts_with_all = ["only", "trigger"])]
+    pub last: bool,
+    /// Do not ask whether the node is really to leave this host.
+    #[arg(long, requires = "last")]
+    pub yes: bool,
     /// Why it runs: timer, manual, pre-update, or a word of your own.
     #[arg(long, value_name = "NAME", default_value = "manual")]
     pub trigger: String,
+}
+
+/// `undo-final`.
+#[derive(Debug, Args)]
+pub struct UndoFinal {
+    /// Do not ask whether the node is really to stay here.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Where to read from.
@@ -300,6 +337,38 @@ pub struct Extract {
     pub identity: Identity,
 }
 
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// What happened: server-loss, cln-db-corruption, postgres-corruption, …
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Option<String>,
+    /// A snapshot id, or `latest`; the scenario's own choice if left out.
+    #[arg(long, value_name = "ID")]
+    pub snapshot: Option<String>,
+    /// Place everything below this folder instead of `/`; units of this machine are then left alone.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Show the plan, what each step would touch, and every guard's verdict; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer every question with yes. Does not confirm a signing key.
+    #[arg(long)]
+    pub yes: bool,
+    /// Take a guard's refusal upon yourself, in your own words: twin, freshness, space, payout.
+    #[arg(long, value_name = "GUARD=\"WHY\"")]
+    pub accept: Vec<String>,
+    /// A folder with scenario files of your own, NAME.toml.
+    #[arg(long, value_name = "DIR")]
+    pub scenarios: Option<PathBuf>,
+    /// Where to read from.
+    #[command(flatten)]
+    pub from: From,
+    /// Whose key opens.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
 /// `policy`.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
@@ -341,10 +410,12 @@ impl Verb {
             Self::Attest(_) => "attest",
             Self::Rotate => "rotate",
             Self::Backup(_) => "backup",
+            Self::UndoFinal(_) => "undo-final",
             Self::List(_) => "list",
             Self::Show(_) => "show",
             Self::Verify(_) => "verify",
             Self::Extract(_) => "extract",
+            Self::Restore(_) => "restore",
             Self::Policy(PolicyVerb::Check) => "policy check",
             Self::Policy(PolicyVerb::Show) => "policy show",
             Self::Policy(PolicyVerb::Schema) => "policy schema",

@@ -11,6 +11,7 @@ pub mod keygen;
 pub mod kit;
 pub mod list;
 pub mod policy;
+pub mod restore;
 pub mod show;
 pub mod verify;
 
@@ -122,10 +123,12 @@ pub fn run(edge: &Edge<'_>, verb: &Verb) -> Result<Answer, Failure> {
         Verb::Attest(args) => attest::run(edge, args),
         Verb::Rotate => init::rotate(edge),
         Verb::Backup(args) => backup::run(edge, args),
+        Verb::UndoFinal(args) => backup::undo_final(edge, args),
         Verb::List(args) => list::run(edge, args),
         Verb::Show(args) => show::run(edge, args),
         Verb::Verify(args) => verify::run(edge, args),
         Verb::Extract(args) => extract::run(edge, args),
+        Verb::Restore(args) => restore::run(edge, args),
         Verb::Policy(verb) => policy::run(edge, verb),
         Verb::Catalog(cli::CatalogVerb::Rebuild) => catalog::rebuild(edge),
     }

@@ -3,7 +3,9 @@
 
 pub mod attest;
 pub mod backup;
+pub mod claim;
 pub mod commit;
+pub mod departure;
 pub mod error;
 pub mod extract;
 pub mod given;
@@ -15,6 +17,7 @@ pub mod progress;
 pub mod reading;
 pub mod rebuild;
 pub mod recovery;
+pub mod restore;
 pub mod state;
 pub mod stores;
 pub mod survey;

@@ -141,18 +141,25 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let exit = match &error {
-            Error::Interrupted => Exit::Interrupted,
-            Error::Usage(_) | Error::Unknown { .. } | Error::Id(_) | Error::NoIdentity { .. } => Exit::Usage,
-            Error::NoVault { .. } => Exit::NoVault,
-            Error::Locked(LockError::Held { .. }) => Exit::Locked,
-            Error::Seal(error) | Error::Pipeline(PipelineError::Seal(error)) => of_seal(error),
-            Error::Forged { .. } | Error::Damaged { .. } | Error::Manifest { .. } | Error::Notes { .. } => Exit::Damage,
-            Error::Refused { .. } => Exit::Refused,
-            Error::File(error) => of_file(error),
-            _ => Exit::Failed,
-        };
+        let exit = of(&error);
         Self::new(exit, &error, error.hint())
+    }
+}
+
+fn of(error: &Error) -> Exit {
+    match error {
+        Error::Step { source, .. } => of(source),
+        Error::Guards(_) | Error::NotConfirmed { .. } => Exit::Refused,
+        Error::Scenario(_) => Exit::Usage,
+        Error::Interrupted => Exit::Interrupted,
+        Error::Usage(_) | Error::Unknown { .. } | Error::Id(_) | Error::NoIdentity { .. } => Exit::Usage,
+        Error::NoVault { .. } => Exit::NoVault,
+        Error::Locked(LockError::Held { .. }) => Exit::Locked,
+        Error::Seal(error) | Error::Pipeline(PipelineError::Seal(error)) => of_seal(error),
+        Error::Forged { .. } | Error::Damaged { .. } | Error::Manifest { .. } | Error::Notes { .. } => Exit::Damage,
+        Error::Refused { .. } => Exit::Refused,
+        Error::File(error) => of_file(error),
+        _ => Exit::Failed,
     }
 }
 

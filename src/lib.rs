@@ -9,7 +9,8 @@
 //! | edge | [`cli`], [`commands`], [`ui`], [`exit`] |
 //! | flow | [`engine`] |
 //! | adapter | [`sources`], [`seal`], [`vault`], [`catalog`], [`sandbox`], [`target`] |
-//! | model | [`artifact`], [`facts`], [`guard`], [`manifest`], [`notes`], [`plan`], [`policy`], [`report`], [`scenario`] |
+//! | model | [`artifact`], [`facts`], [`guard`], [`manifest`], [`notes`], [`plan`], [`policy`], [`report`], |
+//! |       | [`scenario`] |
 //! | base | [`base`] |
 //!
 //! What holds everywhere: no module below the edge prints or reads the environment; the machine that backs up holds

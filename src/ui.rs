@@ -11,16 +11,18 @@ use crate::commands::kit::KitReport;
 use crate::commands::policy::PolicyReport;
 use crate::engine::attest::AttestReport;
 use crate::engine::backup::BackupReport;
+use crate::engine::departure::UndoReport;
 use crate::engine::extract::ExtractReport;
 use crate::engine::init::{InitReport, RotateReport};
 use crate::engine::list::{ListReport, ShowReport};
 use crate::engine::rebuild::CatalogReport;
+use crate::engine::restore::RestoreReport;
 use crate::engine::verify::VerifyReport;
 use crate::exit::{Exit, Failure};
 use crate::report::Finding;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 /// What a verb ends in.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub enum Answer {
     Attest(AttestReport),
     /// `backup`.
     Backup(BackupReport),
+    /// `undo-final`.
+    UndoFinal(UndoReport),
     /// `list`, one report a node.
     List(Vec<ListReport>),
     /// `show`.
@@ -47,6 +51,8 @@ pub enum Answer {
     Verify(VerifyReport),
     /// `extract`.
     Extract(ExtractReport),
+    /// `restore`.
+    Restore(Box<RestoreReport>),
     /// `policy check`.
     Policy(PolicyReport),
     /// `policy schema`: printed as it is.
@@ -86,10 +92,12 @@ impl Answer {
             Self::Init(report) => report.findings.clone(),
             Self::Rotate(report) => report.findings.clone(),
             Self::Backup(report) => report.findings.clone(),
+            Self::UndoFinal(report) => report.findings.clone(),
             Self::List(reports) => reports.iter().flat_map(|report| report.findings.clone()).collect(),
             Self::Verify(report) => report.findings.clone(),
             Self::Catalog(report) => report.findings.clone(),
             Self::Extract(report) => report.findings.clone(),
+            Self::Restore(report) => report.findings.clone(),
             // What was found while a snapshot was taken is told, and is no failure of telling it.
             Self::Show(_) | Self::Keygen(_) | Self::Attest(_) | Self::Policy(_) => Vec::new(),
             Self::Schema(_) | Self::Text(_) | Self::Raw(_) | Self::Demo(_) => Vec::new(),
@@ -101,6 +109,7 @@ impl Answer {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Demo(report) if !report.passed => Exit::Failed,
+            Self::Restore(report) if report.is_refused() => Exit::Refused,
             _ => Exit::of(&self.findings()),
         }
     }
@@ -114,10 +123,12 @@ impl Answer {
             Self::Man(report) => serde_json::to_value(report),
             Self::Attest(report) => serde_json::to_value(report),
             Self::Backup(report) => serde_json::to_value(report),
+            Self::UndoFinal(report) => serde_json::to_value(report),
             Self::List(reports) => serde_json::to_value(reports),
             Self::Show(report) => serde_json::to_value(report),
             Self::Verify(report) => serde_json::to_value(report),
             Self::Extract(report) => serde_json::to_value(report),
+            Self::Restore(report) => serde_json::to_value(report),
             Self::Policy(report) => serde_json::to_value(report),
             Self::Catalog(report) => serde_json::to_value(report),
             Self::Demo(report) => serde_json::to_value(report),
@@ -142,14 +153,37 @@ pub fn schemas() -> serde_json::Value {
     add("rotate", schemars::schema_for!(RotateReport));
     add("attest", schemars::schema_for!(AttestReport));
     add("backup", schemars::schema_for!(BackupReport));
+    add("undo-final", schemars::schema_for!(UndoReport));
     add("list", schemars::schema_for!(Vec<ListReport>));
     add("show", schemars::schema_for!(ShowReport));
     add("verify", schemars::schema_for!(VerifyReport));
     add("extract", schemars::schema_for!(ExtractReport));
+    add("restore", schemars::schema_for!(RestoreReport));
     add("policy check", schemars::schema_for!(PolicyReport));
     add("catalog rebuild", schemars::schema_for!(CatalogReport));
     add("demo", schemars::schema_for!(crate::commands::demo::DemoReport));
     serde_json::Value::Object(all)
+}
+
+/// What a person said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The word `yes`.
+    Yes,
+    /// Anything else.
+    No,
+}
+
+/// Asks a person at the terminal; none when there is nobody to ask.
+pub fn ask(question: &str) -> Option<Said> {
+    let (stdin, mut err) = (io::stdin(), io::stderr());
+    if !stdin.is_terminal() || !err.is_terminal() {
+        return None;
+    }
+    write!(err, "{question} Type `yes` to go on: ").and_then(|()| err.flush()).ok()?;
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).ok()?;
+    Some(if line.trim() == "yes" { Said::Yes } else { Said::No })
 }
 
 /// Prints how a verb ended; gives the exit.

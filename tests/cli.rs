@@ -18,7 +18,7 @@ fn the_program_starts_in_an_empty_environment() {
 #[test]
 fn every_verb_explains_itself_with_an_example_and_its_exit_codes() {
     let env = TestEnv::new();
-    let verbs: [&[&str]; 17] = [
+    let verbs: [&[&str]; 18] = [
         &["kit"],
         &["completions"],
         &["man"],
@@ -28,6 +28,7 @@ fn every_verb_explains_itself_with_an_example_and_its_exit_codes() {
         &["attest"],
         &["rotate"],
         &["backup"],
+        &["undo-final"],
         &["list"],
         &["show"],
         &["verify"],

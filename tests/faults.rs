@@ -4,6 +4,7 @@
 mod answers;
 mod attacks;
 mod bench;
+mod departure;
 mod host;
 mod kills;
 mod listings;

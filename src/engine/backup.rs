@@ -2,12 +2,16 @@
 //! commit it in every vault, and say what happened.
 
 mod draft;
+mod parting;
 mod reading;
 mod report;
 
+pub use parting::{Outcome, Parting};
 pub use report::{ArtifactRow, BackupReport, LockRow, SourceRow, VaultRow};
 
+use super::claim::FINAL;
 use super::commit::{Ready, commit};
+use super::departure::{self, Departure};
 use super::error::chain;
 use super::init::ensure_keys;
 use super::pipeline::{self, Settings, Target};
@@ -22,9 +26,11 @@ use crate::catalog::Catalog;
 use crate::manifest::Attested;
 use crate::policy::{Policy, SourceKind, SourcePolicy, VaultPolicy, Via};
 use crate::report::{Finding, Level};
+use crate::target::Root;
 use crate::vault::Vault;
 use draft::{Draft, Prepared};
 use jiff::Timestamp;
+use parting::Begun;
 use reading::Reading;
 use report::{artifact_row, vault_rows};
 
@@ -54,6 +60,21 @@ pub fn backup_to(
     take(context, policy, request, vaults, Vec::new())
 }
 
+/// Takes the last snapshot of nodes that leave this host; they must stand still, and a fence keeps them so.
+pub fn backup_final(context: &Context<'_>, policy: &Policy) -> Result<BackupReport, Error> {
+    backup(context, policy, &Request { only: Vec::new(), trigger: FINAL.to_owned() })
+}
+
+/// What holds for a whole run.
+struct Run<'a> {
+    context: &'a Context<'a>,
+    policy: &'a Policy,
+    written: Vec<&'a VaultPolicy>,
+    began: std::time::Instant,
+    created: Timestamp,
+    stores: Stores,
+}
+
 /// Takes one snapshot; `findings` is what opening the vaults gave.
 fn take(
     context: &Context<'_>,
@@ -65,20 +86,40 @@ fn take(
     let began = std::time::Instant::now();
     let chosen = choose(policy, &request.only)?;
     let (mut state, _lock) = HostState::load_locked(policy, "backup", context.clock)?;
+    let stores = Stores::load(&state.folder, &mut findings);
+    let run = Run { context, policy, written: written_by_backup(policy), began, created: context.now(), stores };
+    let root = Root::machine()?;
+    let mut departure = None;
+    if parting::is_final(&request.trigger) {
+        match parting::begin(context, policy, &state, &root)? {
+            Begun::Already(snapshot, parting, found) => return Ok(run.already(&snapshot, parting, found)),
+            Begun::Still(still) => departure = Some(still),
+        }
+    } else {
+        departure::refuse_behind_fence(&root, policy)?;
+    }
     findings.extend(recipients_differ(policy, &state));
     let catalog = open_catalog(&state.folder.catalog(), &mut findings)?;
-    let created = context.now();
     let half_grace = jiff::SignedDuration::try_from(policy.retention.grace / 2).unwrap_or_default();
-    if let Err(error) = catalog.set_own_put_cutoff(created.saturating_sub(half_grace).unwrap_or(created)) {
+    if let Err(error) = catalog.set_own_put_cutoff(run.created.saturating_sub(half_grace).unwrap_or(run.created)) {
         findings.push(catalog_failed(&error));
     }
 
-    let mut stores = Stores::load(&state.folder, &mut findings);
-    let written = written_by_backup(policy);
     let (targets, heads) = look_at_vaults(context, policy, &state, &catalog, vaults, &mut findings)?;
-    let sequence = heads.iter().map(|head| head.sequence).max().unwrap_or(0) + 1;
-    let snapshot = SnapshotId::new(created, sequence);
+    let mut sequence = heads.iter().map(|head| head.sequence).max().unwrap_or(0) + 1;
+    let ready: Vec<Vault> = targets.iter().map(|target| target.vault.clone()).collect();
+    if departure.is_some() {
+        sequence = parting::unmarked(policy, &ready, run.created, sequence)?;
+    }
+    let snapshot = SnapshotId::new(run.created, sequence);
     findings.extend(clock_behind(&heads, &snapshot));
+    if departure.is_some() {
+        if let Some(hindrance) = parting::vaults_hinder(policy, &run.written, &targets, &findings) {
+            return run.hindered(&targets, (departure, findings), hindrance);
+        }
+    } else {
+        findings.extend(departure::back_by_hand(policy, &state, &ready)?);
+    }
 
     let settings = Settings {
         context: *context,
@@ -97,8 +138,8 @@ fn take(
     context.check()?;
     let pipeline::Ran { result: mut read, catalog_failure } = match read {
         Err(pipeline::PipelineError::NoVaultLeft) => {
-            findings.extend(left_behind(&written, &targets));
-            return Ok(failed(policy, created, began, vault_rows(&written, &targets, &[], &stores), findings));
+            findings.extend(left_behind(&run.written, &targets));
+            return Ok(run.failed(&targets, findings));
         }
         other => other?,
     };
@@ -107,44 +148,118 @@ fn take(
     for attestation in read.attestations.drain(..) {
         state.attest(attestation)?;
     }
-    if read.artifacts.is_empty() {
-        findings.push(Finding::new(
-            Level::Failed,
-            "nothing-read",
-            policy.node.as_str(),
-            "no source gave anything: no snapshot was made",
-        ));
-        return Ok(failed(policy, created, began, vault_rows(&written, &targets, &[], &stores), findings));
+    let complete = chosen.len() == policy.sources.len() && read.sources.iter().all(|source| source.ok);
+    let (created, trigger) = (run.created, request.trigger.as_str());
+    let draft = Draft { policy, state: &state, snapshot, sequence, created, complete, trigger };
+    run.commit(&catalog, &draft, read, (&targets, &heads), (departure, findings))
+}
+
+impl Run<'_> {
+    /// Commits what was read, unless it is nothing, or not what a final snapshot must be.
+    fn commit(
+        mut self,
+        catalog: &Catalog,
+        draft: &Draft<'_>,
+        read: reading::Read,
+        (targets, heads): (&[Target<'_>], &[Head]),
+        (departure, mut findings): (Option<Departure<'_>>, Vec<Finding>),
+    ) -> Result<BackupReport, Error> {
+        let (context, policy) = (self.context, self.policy);
+        if read.artifacts.is_empty() {
+            findings.push(Finding::new(
+                Level::Failed,
+                "nothing-read",
+                policy.node.as_str(),
+                "no source gave anything: no snapshot was made",
+            ));
+            return Ok(self.failed(targets, findings));
+        }
+        if departure.is_some()
+            && let Some(hindrance) = parting::sources_hinder(draft, &read, targets)
+        {
+            return self.hindered(targets, (departure, findings), hindrance);
+        }
+        let prepared = draft.prepare(&read, targets, heads, &findings)?;
+        // From here on lightningd cannot start: the first vault that takes the manifest makes it final.
+        let gone = departure.map(|departure| departure.raise(context, draft.state, &draft.snapshot)).transpose()?;
+        context.tell(Event::Step("committing".into()));
+        let whole = commit_everywhere(context, catalog, draft, &prepared, targets, &mut findings);
+        let parting = match gone {
+            Some(gone) => parting::settle(context, policy, draft.state, gone, (targets, &whole), &mut findings)?,
+            None => None,
+        };
+        if whole.len() < targets.len() {
+            // Where all is committed, a wish to stop came too late to matter.
+            context.check()?;
+        }
+        findings.extend(left_behind(&self.written, targets));
+        let committed = targets.iter().filter(|target| whole.iter().any(|name| name == target.vault.name().as_str()));
+        self.stores.observe(context, committed.map(|target| (target.vault, &target.id)), &mut findings);
+        findings.extend(too_few_copies(policy, &whole));
+        Ok(BackupReport {
+            node: policy.node.to_string(),
+            snapshot: (!whole.is_empty()).then(|| draft.snapshot.to_string()),
+            complete: draft.complete,
+            created: self.created.to_string(),
+            seconds: self.began.elapsed().as_secs_f64(),
+            bytes_read: read.artifacts.iter().map(|artifact| artifact.length).sum(),
+            peak_memory_bytes: crate::base::memory::peak_bytes(),
+            artifacts: read.artifacts.iter().map(|artifact| artifact_row(artifact, &read.notes)).collect(),
+            sources: read.sources,
+            vaults: vault_rows(&self.written, targets, &whole, &self.stores),
+            parting,
+            findings,
+        })
     }
 
-    let complete = chosen.len() == policy.sources.len() && read.sources.iter().all(|source| source.ok);
-    let draft = Draft { policy, state: &state, snapshot, sequence, created, complete, trigger: &request.trigger };
-    let prepared = draft.prepare(&read, &targets, &heads, &findings)?;
-    context.tell(Event::Step("committing".into()));
-    let whole = commit_everywhere(context, &catalog, &draft, &prepared, &targets, &mut findings);
-    if whole.len() < targets.len() {
-        // Where all is committed, a wish to stop came too late to matter.
-        context.check()?;
+    /// The report of a final run that changed nothing.
+    fn hindered(
+        &self,
+        targets: &[Target<'_>],
+        (departure, mut findings): (Option<Departure<'_>>, Vec<Finding>),
+        hindrance: Finding,
+    ) -> Result<BackupReport, Error> {
+        departure.map_or(Ok(()), Departure::stand_down)?;
+        findings.push(hindrance);
+        Ok(self.failed(targets, findings))
     }
-    findings.extend(left_behind(&written, &targets));
-    let committed = targets.iter().filter(|target| whole.iter().any(|name| name == target.vault.name().as_str()));
-    stores.observe(context, committed.map(|target| (target.vault, &target.id)), &mut findings);
-    if let Some(finding) = too_few_copies(policy, &whole) {
-        findings.push(finding);
+
+    /// The report of a run that committed nothing.
+    fn failed(&self, targets: &[Target<'_>], mut findings: Vec<Finding>) -> BackupReport {
+        if !findings.iter().any(|finding| finding.level == Level::Failed) {
+            findings.extend(too_few_copies(self.policy, &[]));
+        }
+        self.nothing_read(vault_rows(&self.written, targets, &[], &self.stores), findings)
     }
-    Ok(BackupReport {
-        node: policy.node.to_string(),
-        snapshot: (!whole.is_empty()).then(|| draft.snapshot.to_string()),
-        complete,
-        created: created.to_string(),
-        seconds: began.elapsed().as_secs_f64(),
-        bytes_read: read.artifacts.iter().map(|artifact| artifact.length).sum(),
-        peak_memory_bytes: crate::base::memory::peak_bytes(),
-        artifacts: read.artifacts.iter().map(|artifact| artifact_row(artifact, &read.notes)).collect(),
-        sources: read.sources,
-        vaults: vault_rows(&written, &targets, &whole, &stores),
-        findings,
-    })
+
+    /// The report of a run that found its work done by an earlier one.
+    fn already(&self, snapshot: &SnapshotId, parting: Parting, findings: Vec<Finding>) -> BackupReport {
+        let whole: Vec<String> = self.written.iter().map(|vault| vault.name.to_string()).collect();
+        let (snapshot, parting) = (Some(snapshot.to_string()), Some(parting));
+        BackupReport {
+            snapshot,
+            complete: true,
+            parting,
+            ..self.nothing_read(vault_rows(&self.written, &[], &whole, &self.stores), findings)
+        }
+    }
+
+    fn nothing_read(&self, vaults: Vec<VaultRow>, findings: Vec<Finding>) -> BackupReport {
+        BackupReport {
+            node: self.policy.node.to_string(),
+            snapshot: None,
+            complete: false,
+            created: self.created.to_string(),
+            seconds: self.began.elapsed().as_secs_f64(),
+            sources: Vec::new(),
+            artifacts: Vec::new(),
+            vaults,
+            bytes_read: 0,
+            peak_memory_bytes: crate::base::memory::peak_bytes(),
+            parting: None,
+            findings,
+        }
+    }
 }
 
 fn choose<'p>(policy: &'p Policy, only: &[String]) -> Result<Vec<&'p SourcePolicy>, Error> {
@@ -408,29 +523,4 @@ fn too_few_copies(policy: &Policy, whole: &[String]) -> Option<Finding> {
         )
         .with_hint("see what is said of each vault, mend it, and run `relay-backup backup` again")
     })
-}
-
-fn failed(
-    policy: &Policy,
-    created: Timestamp,
-    began: std::time::Instant,
-    vaults: Vec<VaultRow>,
-    mut findings: Vec<Finding>,
-) -> BackupReport {
-    if !findings.iter().any(|finding| finding.level == Level::Failed) {
-        findings.extend(too_few_copies(policy, &[]));
-    }
-    BackupReport {
-        node: policy.node.to_string(),
-        snapshot: None,
-        complete: false,
-        created: created.to_string(),
-        seconds: began.elapsed().as_secs_f64(),
-        sources: Vec::new(),
-        artifacts: Vec::new(),
-        vaults,
-        bytes_read: 0,
-        peak_memory_bytes: crate::base::memory::peak_bytes(),
-        findings,
-    }
 }

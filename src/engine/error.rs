@@ -175,6 +175,80 @@ pub enum Error {
         /// The safe road.
         hint: String,
     },
+    /// Guards refused a plan.
+    #[error(transparent)]
+    Guards(#[from] crate::guard::Refused),
+    /// The policy in a snapshot's notes cannot be read by this version.
+    #[error("the policy in the snapshot's notes cannot be read, so it is not known where things belong")]
+    NotedPolicy {
+        /// Why.
+        #[source]
+        source: Box<crate::policy::PolicyError>,
+    },
+    /// A step of a restore failed.
+    #[error("the step {step} failed")]
+    Step {
+        /// The step.
+        step: crate::base::ids::StepId,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// What must hold after a step or at the end does not.
+    #[error("it does not hold that {what}: {why}")]
+    DoesNotHold {
+        /// What must.
+        what: String,
+        /// What was seen instead.
+        why: String,
+    },
+    /// A person had to answer, and nobody did, or with no.
+    #[error("not confirmed: {question}")]
+    NotConfirmed {
+        /// What was asked.
+        question: String,
+    },
+    /// The machine that is restored to.
+    #[error(transparent)]
+    Target(#[from] crate::target::TargetError),
+    /// The fence.
+    #[error(transparent)]
+    Fence(#[from] crate::target::fence::FenceError),
+    /// Unpacking a tar.
+    #[error(transparent)]
+    Tree(#[from] crate::target::tree::TreeError),
+    /// A unit.
+    #[error(transparent)]
+    Unit(#[from] crate::target::units::UnitError),
+    /// Restoring a database.
+    #[error(transparent)]
+    Restore(#[from] crate::sources::postgres::restore::RestoreError),
+    /// A PostgreSQL server.
+    #[error(transparent)]
+    Postgres(#[from] crate::sources::postgres::PostgresError),
+    /// A program.
+    #[error(transparent)]
+    Program(#[from] crate::base::exec::ExecError),
+    /// A scenario.
+    #[error(transparent)]
+    Scenario(#[from] crate::scenario::ScenarioError),
+    /// The node left this host with a final snapshot.
+    #[error("this host's node left it with the final snapshot {snapshot}: a fence stands at {}", wallet.display())]
+    Departed {
+        /// Where the database belongs.
+        wallet: PathBuf,
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// A restore is at work, or was cut off.
+    #[error("a restore is at work here or was cut off: its fence stands at {}", wallet.display())]
+    Restoring {
+        /// Where the database belongs.
+        wallet: PathBuf,
+    },
+    /// Whose a final snapshot is cannot be told.
+    #[error(transparent)]
+    Claim(#[from] super::claim::ClaimError),
     /// An identity is needed and none was given.
     #[error("{what} needs an identity, and none was given")]
     NoIdentity {
@@ -225,6 +299,35 @@ impl Error {
             ),
             Self::Damaged { .. } => Some("`relay-backup verify --snapshot all` names what still restores".into()),
             Self::Refused { hint, .. } => Some(hint.clone()),
+            Self::Guards(refused) => refused.hint(),
+            Self::Step { source, .. } => Some(match source.hint() {
+                Some(hint) => format!("{hint}; then run the same command again: it goes on where it was"),
+                None => "run the same command again: it goes on where it was".into(),
+            }),
+            Self::DoesNotHold { .. } => Some(
+                "do not start anything on what was restored; look at it, then run the same command again, which checks \
+                 everything once more"
+                    .into(),
+            ),
+            Self::NotConfirmed { .. } => Some("run the same command again when it is so, and answer yes".into()),
+            Self::Target(error) => error.hint(),
+            Self::Fence(error) => error.hint(),
+            Self::Tree(error) => error.hint(),
+            Self::Unit(error) => error.hint(),
+            Self::Restore(error) => error.hint(),
+            Self::Postgres(error) => error.hint(),
+            Self::Scenario(error) => error.hint(),
+            Self::Departed { .. } => Some(
+                "nothing is backed up here any more, because a newer snapshot would bar the way of the final one; if the run \
+                 that made it was cut off, finish it with `relay-backup backup --final`; if the node is to stay here, \
+                 `relay-backup undo-final`"
+                    .into(),
+            ),
+            Self::Restoring { wallet } => Some(format!(
+                "finish the restore first: {} says which command to run again",
+                wallet.display()
+            )),
+            Self::Claim(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Locked(error) => error.hint(),
             Self::Vault(error) => error.hint(),

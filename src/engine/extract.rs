@@ -159,7 +159,13 @@ fn lightning_folder(path: &Path) -> Option<PathBuf> {
 fn write_warning(path: &Path, snapshot: &str, name: &ArtifactName) -> Result<(), Error> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".README.txt");
-    let text = format!(
+    fsio::write_durably(Path::new(&beside), toxic_warning(path, snapshot, name).as_bytes(), 0o444)?;
+    Ok(())
+}
+
+/// The text that lies beside a toxic artifact: why it is so, and what to do instead.
+pub(super) fn toxic_warning(path: &Path, snapshot: &str, name: &ArtifactName) -> String {
+    format!(
         "{} is {name} of snapshot {snapshot}: an old copy of a node's channel database.\n\n\
          NEVER start lightningd or lnd on it. Every payment since it was copied made it out of date, and a node that\n\
          starts on out-of-date channels can lose all the money in them: the other side may take everything.\n\n\
@@ -167,7 +173,5 @@ fn write_warning(path: &Path, snapshot: &str, name: &ArtifactName) -> Result<(),
          newest emergency.recover, and run `lightning-cli emergencyrecover`; then wait for the peers to close.\n\n\
          What this file is good for: reading it with sqlite3, to see peers, channels and invoices.\n",
         path.display()
-    );
-    fsio::write_durably(Path::new(&beside), text.as_bytes(), 0o444)?;
-    Ok(())
+    )
 }

@@ -8,12 +8,19 @@ use super::progress::Event;
 use super::reading::{Opened, Place};
 use super::{Context, Error};
 use crate::base::ids::{ArtifactName, NodeName};
-use crate::manifest::{Artifact, Segment};
+use crate::base::secret::Secret;
+use crate::manifest::{Artifact, Manifest, Segment};
 use crate::seal::segment::open;
+use crate::sources::cln;
 use crossbeam_channel::bounded;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Most memory that is set aside for an artifact before its bytes come.
+const MEMORY_BYTES_FIRST: usize = 64 * 1024 * 1024;
 
 /// What is needed to open segments.
 pub struct Opener<'a> {
@@ -51,6 +58,50 @@ impl Opener<'_> {
             return Err(NotGiven::damaged("it opens to other content than its id names"));
         }
         Ok(plaintext)
+    }
+
+    /// A small artifact in memory that is wiped.
+    pub fn to_memory(&self, artifact: &Artifact) -> Result<Secret, Error> {
+        let mut bytes = Vec::with_capacity(usize::try_from(artifact.length).unwrap_or(0).min(MEMORY_BYTES_FIRST));
+        let mut take = |part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        };
+        self.artifact(artifact, &mut take, "memory")?;
+        Ok(Secret::new(bytes))
+    }
+
+    /// The secret of the same source as an `emergency.recover`, to open that with.
+    pub fn sibling_secret(&self, manifest: &Manifest, scb: &ArtifactName) -> Result<Option<cln::HsmSecret>, Error> {
+        let source = scb.as_str().split('/').next().unwrap_or_default();
+        let name: ArtifactName = format!("{source}/hsm_secret").parse()?;
+        let Some(artifact) = manifest.artifact(&name) else { return Ok(None) };
+        Ok(cln::parse_secret(self.to_memory(artifact)?).ok())
+    }
+
+    /// Streams an artifact through a pipe into something that reads.
+    pub fn through_pipe<R: Send>(
+        &self,
+        artifact: &Artifact,
+        read: impl FnOnce(&mut dyn Read) -> Result<R, Error> + Send,
+    ) -> Result<R, Error> {
+        let broken = |source: std::io::Error| Error::Output { to: "a pipe".into(), source };
+        let (reader, writer) = std::io::pipe().map_err(broken)?;
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                let mut reader = reader;
+                let result = read(&mut reader);
+                // Whoever stopped early must not block the writer.
+                std::io::copy(&mut reader, &mut std::io::sink()).map_err(broken)?;
+                result
+            });
+            let mut writer = File::from(std::os::fd::OwnedFd::from(writer));
+            let written = self.artifact(artifact, &mut |bytes| writer.write_all(bytes), "a pipe");
+            drop(writer);
+            let result =
+                reading.join().unwrap_or_else(|_| Err(broken(std::io::Error::other("the reader ended early"))));
+            written.and(result)
+        })
     }
 
     /// Opens a whole artifact and hands its plaintext to `take`, in order. Its length is checked at the end.

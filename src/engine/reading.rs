@@ -14,6 +14,7 @@ use crate::manifest::Manifest;
 use crate::notes::Notes;
 use crate::policy::{Policy, VaultPolicy, VaultUrl, Via};
 use crate::report::{Finding, Level};
+use crate::seal::SealError;
 use crate::seal::identity::{EpochIdentity, Identities};
 use crate::seal::names::DedupKey;
 use crate::seal::sign::{Trusted, VerifyingKey};
@@ -298,6 +299,17 @@ fn no_key(places: &[Place], node: &NodeName) -> Error {
     ))
 }
 
+/// The signing keys that a vault without a policy offers for the node that is meant.
+pub fn offered(context: &Context<'_>, from: &From) -> Result<Vec<VerifyingKey>, Error> {
+    let Looked { places, .. } = look(context, None, from)?;
+    let node = choose_node(None, from, &places)?;
+    let mut keys = Vec::new();
+    for place in &places {
+        keys.extend(offered_keys(&place.vault, &node)?);
+    }
+    Ok(keys)
+}
+
 /// The signing keys that lie in a vault for a node. They prove nothing: whoever writes to the vault can put one there.
 pub fn offered_keys(vault: &Vault, node: &NodeName) -> Result<Vec<VerifyingKey>, VaultError> {
     let mut keys = Vec::new();
@@ -340,13 +352,12 @@ pub fn open_snapshot(
             }
         };
         let opened = EpochIdentity::open(manifest.epoch.clone(), &sealed, identities).and_then(|epoch| {
-            let notes = epoch.decrypt(&sealed_notes, &format!("the notes of {}", manifest.snapshot))?;
-            Ok((epoch, Secret::new(notes)))
+            let notes = decrypt_notes(&epoch, &sealed_notes, manifest)?;
+            Ok((epoch, notes))
         });
         match opened {
             Ok((epoch, notes)) => {
-                let notes = Notes::decode(notes.expose(), &manifest.snapshot)
-                    .map_err(|source| Error::Notes { snapshot: manifest.snapshot.clone(), source })?;
+                let notes = decode_notes(&notes, manifest)?;
                 let dedup = DedupKey::from_hex(&Secret::from(notes.dedup_key.0.clone()))?;
                 return Ok(Opened { epoch, notes, dedup });
             }
@@ -356,6 +367,26 @@ pub fn open_snapshot(
         }
     }
     Err(failure.map_or_else(|| nobody_gave(format!("the key of epoch {}", manifest.epoch), &reasons), Error::from))
+}
+
+/// Opens a snapshot's notes with the identity of its epoch, which another snapshot's opening gave.
+pub fn open_notes(
+    places: &[&Place],
+    node: &NodeName,
+    manifest: &Manifest,
+    epoch: &EpochIdentity,
+) -> Result<Notes, Error> {
+    let sealed = read_notes(places, node, manifest)?;
+    decode_notes(&decrypt_notes(epoch, &sealed, manifest)?, manifest)
+}
+
+fn decrypt_notes(epoch: &EpochIdentity, sealed: &[u8], manifest: &Manifest) -> Result<Secret, SealError> {
+    epoch.decrypt(sealed, &format!("the notes of {}", manifest.snapshot)).map(Secret::new)
+}
+
+fn decode_notes(notes: &Secret, manifest: &Manifest) -> Result<Notes, Error> {
+    Notes::decode(notes.expose(), &manifest.snapshot)
+        .map_err(|source| Error::Notes { snapshot: manifest.snapshot.clone(), source })
 }
 
 /// Every copy of the epoch key, or why it was not given: the snapshot's own first, then the epoch's file, which a

@@ -4,7 +4,7 @@
 use super::Error;
 use crate::base::clock::Clock;
 use crate::base::fsio::{self, FileError};
-use crate::base::ids::{EpochId, InstanceId, NodeName, SourceName};
+use crate::base::ids::{EpochId, InstanceId, NodeName, SnapshotId, SourceName};
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
 use crate::base::lock::Lock;
 use crate::facts::cln::Attestation;
@@ -69,6 +69,10 @@ impl StateFolder {
     fn attested(&self) -> PathBuf {
         self.0.join("attested.json")
     }
+
+    fn departed(&self) -> PathBuf {
+        self.0.join("final.json")
+    }
 }
 
 /// What `host.json` says.
@@ -93,6 +97,15 @@ struct AttestedFile {
     current: Vec<Attestation>,
     /// Those that were replaced by `attest`, oldest first; never forgotten.
     replaced: Vec<Attestation>,
+}
+
+/// What `final.json` says: the last final snapshot of this host that was not taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FinalFile {
+    format: u64,
+    snapshot: SnapshotId,
+    since: Timestamp,
 }
 
 /// This installation.
@@ -223,6 +236,32 @@ impl HostState {
         write_json(&self.folder.attested(), &file)?;
         self.attested = file;
         Ok(())
+    }
+
+    /// Remembers that a final snapshot of this id may lie in a vault. To be called before it can.
+    pub fn record_final(&self, snapshot: &SnapshotId, since: Timestamp) -> Result<(), Error> {
+        write_json(&self.final_file(), &FinalFile { format: FORMAT, snapshot: snapshot.clone(), since })
+    }
+
+    /// The final snapshot that this host remembers and that was not taken back.
+    pub fn final_on_record(&self) -> Result<Option<SnapshotId>, Error> {
+        Ok(read_json::<FinalFile>(&self.final_file())?.map(|file| file.snapshot))
+    }
+
+    /// Forgets it; fine when there is none.
+    pub fn forget_final(&self) -> Result<(), Error> {
+        let file = self.final_file();
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(FileError::io("remove", &file)(error).into())
+            }
+            _ => Ok(fsio::sync_folder_of(&file)?),
+        }
+    }
+
+    /// Where it is remembered.
+    pub fn final_file(&self) -> PathBuf {
+        self.folder.departed()
     }
 
     /// Begins a new epoch, sealed to the policy's present recipients.

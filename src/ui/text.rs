@@ -1,7 +1,10 @@
 //! Reports as text for a tired person: what happened first, then what is wrong and what to do.
 
+mod restore;
+
 use super::Answer;
-use crate::engine::backup::BackupReport;
+use crate::engine::backup::{BackupReport, Outcome, Parting};
+use crate::engine::departure::UndoReport;
 use crate::engine::extract::ExtractReport;
 use crate::engine::init::InitReport;
 use crate::engine::list::{ListReport, ShowReport};
@@ -73,6 +76,7 @@ pub fn answer(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
             )
         }
         Answer::Man(report) => writeln!(out, "{} manual pages written.", report.files.len()),
+        Answer::Restore(report) => restore::restore(out, report),
         Answer::Rotate(report) => {
             writeln!(
                 out,
@@ -87,6 +91,7 @@ pub fn answer(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
             writeln!(out, "The hsm_secret of {} {word}: {}, node id {node}.", report.source, report.now.format)
         }
         Answer::Backup(report) => backup(out, report),
+        Answer::UndoFinal(report) => undo_final(out, report),
         Answer::List(reports) => reports.iter().try_for_each(|report| list(out, report)),
         Answer::Show(report) => show(out, report),
         Answer::Verify(report) => verify(out, report, answer.exit()),
@@ -159,7 +164,43 @@ fn backup(out: &mut dyn Write, report: &BackupReport) -> io::Result<()> {
         };
         writeln!(out, "  vault {:<34} {word:>11}  {shipped}{kept}", vault.name)?;
     }
+    if let Some(parting) = &report.parting {
+        return farewell(out, snapshot, parting);
+    }
     writeln!(out, "  read {}, peak memory {}", size(report.bytes_read), size(report.peak_memory_bytes))
+}
+
+/// What a final snapshot means for this host, and what comes next.
+fn farewell(out: &mut dyn Write, snapshot: &str, parting: &Parting) -> io::Result<()> {
+    let word = match parting.outcome {
+        Outcome::Final => "FINAL: lightningd cannot start on this host any more.",
+        Outcome::AlreadyFinal => "It was made FINAL by an earlier run; lightningd cannot start on this host.",
+        Outcome::Unsettled => {
+            "NOT FINAL, and not taken back: lightningd cannot start on this host before it is one or the other."
+        }
+    };
+    writeln!(out, "{word}")?;
+    for database in &parting.databases {
+        writeln!(out, "  {}: the database lies in {}", database.source, database.lies_in.display())?;
+    }
+    if parting.outcome == Outcome::Unsettled {
+        return Ok(());
+    }
+    writeln!(out, "Next, on the new machine: relay-backup restore --scenario planned-migration --snapshot {snapshot}")?;
+    writeln!(out, "To keep the node here after all: relay-backup undo-final")
+}
+
+fn undo_final(out: &mut dyn Write, report: &UndoReport) -> io::Result<()> {
+    if report.taken_back.is_empty() {
+        return writeln!(out, "There is no final snapshot of node {} to take back.", report.node);
+    }
+    for snapshot in &report.taken_back {
+        writeln!(out, "Snapshot {snapshot} is not final any more, in {}.", report.vaults.join(", "))?;
+    }
+    for database in &report.returned {
+        writeln!(out, "  {}: the database is in its place again, {}", database.source, database.place.display())?;
+    }
+    writeln!(out, "Next: start lightningd, and run `relay-backup backup`.")
 }
 
 fn list(out: &mut dyn Write, report: &ListReport) -> io::Result<()> {

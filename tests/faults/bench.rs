@@ -182,27 +182,32 @@ impl Bench {
 
     /// One run, as a fresh process would do it. One that hangs fails the test.
     pub(crate) fn run(&self) -> Ran {
+        self.run_for("manual")
+    }
+
+    /// The same for this reason.
+    pub(crate) fn run_for(&self, trigger: &str) -> Ran {
         // Other tests of this process start programs: between its fork and its exec a child holds every lock that was
         // open, also that of the run before. A process of its own never meets this.
         for _ in 0..200 {
-            let ran = self.run_once();
+            let ran = self.run_once(trigger);
             if ran.exit != Exit::Locked {
                 return ran;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.run_once()
+        self.run_once(trigger)
     }
 
-    fn run_once(&self) -> Ran {
-        let policy = self.policy.clone();
+    fn run_once(&self, trigger: &str) -> Ran {
+        let (policy, trigger) = (self.policy.clone(), trigger.to_owned());
         let vaults: Vec<Vault> = self.stores.iter().map(|store| store.vault.clone()).collect();
         let clock = Clock::Fixed(self.now());
         let (done, result) = mpsc::channel();
         std::thread::spawn(move || {
             let interrupt = Interrupt::new();
             let context = Context { clock, interrupt: &interrupt, progress: &|_| {} };
-            let request = Request { only: Vec::new(), trigger: "manual".to_owned() };
+            let request = Request { only: Vec::new(), trigger };
             // Nobody waits any more when the test has given up.
             done.send(backup_to(&context, &policy, &request, &vaults)).ok();
         });

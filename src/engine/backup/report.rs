@@ -1,5 +1,6 @@
 //! What a backup ends in, and how its rows come about.
 
+use super::parting::Parting;
 use crate::engine::pipeline::Target;
 use crate::engine::stores::Stores;
 use crate::facts::Facts;
@@ -24,6 +25,9 @@ pub struct BackupReport {
     pub created: String,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// Of a final snapshot: what became of the databases; absent for any other.
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    pub parting: Option<Parting>,
     /// How each source fared.
     pub sources: Vec<SourceRow>,
     /// The artifacts of the snapshot.

@@ -12,8 +12,7 @@ use super::super::progress::Event;
 use super::super::reading::{Opened, open_snapshot};
 use super::{Check, Look, Run, Verdict};
 use crate::base::fsio::FileError;
-use crate::base::ids::{ArtifactName, SnapshotId};
-use crate::base::secret::Secret;
+use crate::base::ids::SnapshotId;
 use crate::facts::Facts;
 use crate::manifest::{Artifact, Manifest};
 use crate::report::{Finding, Level};
@@ -22,8 +21,7 @@ use crate::sandbox::private::PrivateFolder;
 use crate::seal::identity::Identities;
 use crate::sources::{cln, files, postgres, sqlite};
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Checks the chosen snapshots, each once, from the first vault that holds it.
@@ -143,7 +141,7 @@ impl Bench<'_> {
         };
         match facts {
             Facts::HsmSecret(facts) => {
-                let bytes = small(opener, artifact)?;
+                let bytes = opener.to_memory(artifact)?;
                 let detail = match &facts.node_id {
                     Some(id) => format!("derives node id {id}"),
                     None => "needs a passphrase to derive a node id".into(),
@@ -151,8 +149,8 @@ impl Bench<'_> {
                 Ok(Meaning::Judged(detail, cln::check_secret(&subject, &bytes, facts)))
             }
             Facts::EmergencyRecover(facts) => {
-                let bytes = small(opener, artifact)?;
-                let secret = sibling_secret(opener, manifest, &artifact.name)?;
+                let bytes = opener.to_memory(artifact)?;
+                let secret = opener.sibling_secret(manifest, &artifact.name)?;
                 let findings = cln::check_emergency(&subject, bytes.expose(), facts, secret.as_ref());
                 let channels = facts.contents.as_ref().map_or(0, |contents| contents.channels.len());
                 Ok(Meaning::Judged(format!("{channels} channels"), findings))
@@ -168,11 +166,11 @@ impl Bench<'_> {
                 Ok(Meaning::Judged("sound, and row for row as noted".into(), findings))
             }
             Facts::ClnExtras(facts) => {
-                let findings = through_pipe(opener, artifact, |tar| Ok(cln::check_extras(&subject, tar, facts)))?;
+                let findings = opener.through_pipe(artifact, |tar| Ok(cln::check_extras(&subject, tar, facts)))?;
                 Ok(Meaning::Judged(format!("{} files", facts.files.len()), findings))
             }
             Facts::Tar(facts) => {
-                let checked = through_pipe(opener, artifact, |tar| Ok(files::check(tar, facts)))?;
+                let checked = opener.through_pipe(artifact, |tar| Ok(files::check(tar, facts)))?;
                 let differs = |error| Finding::new(Level::Damage, "tar-differs", &subject, chain(&error));
                 Ok(Meaning::Judged(
                     format!("{} entries", facts.entries),
@@ -180,7 +178,7 @@ impl Bench<'_> {
                 ))
             }
             Facts::LndChannelBackup(facts) => {
-                let bytes = small(opener, artifact)?;
+                let bytes = opener.to_memory(artifact)?;
                 let detail =
                     if facts.is_empty { "no channels" } else { "encrypted to the node's seed: its length is as noted" };
                 let differs = bytes.len() as u64 != facts.length;
@@ -189,7 +187,7 @@ impl Bench<'_> {
                 Ok(Meaning::Judged(detail.into(), if differs { vec![finding] } else { Vec::new() }))
             }
             Facts::PostgresGlobals(facts) => {
-                let bytes = small(opener, artifact)?;
+                let bytes = opener.to_memory(artifact)?;
                 Ok(Meaning::Judged(
                     format!("{} roles", facts.roles.len()),
                     check_globals(&subject, bytes.expose(), facts),
@@ -220,7 +218,7 @@ impl Bench<'_> {
             }
         };
         let made = cluster.create_database(DATABASE, facts)?;
-        let restored = through_pipe(opener, artifact, |dump| Ok(cluster.restore(dump, DATABASE)));
+        let restored = opener.through_pipe(artifact, |dump| Ok(cluster.restore(dump, DATABASE)));
         let outcome = restored.and_then(|restored| match restored {
             Ok(()) => postgres::prove(&cluster.url(DATABASE), None, facts)
                 .map(Ok)
@@ -280,54 +278,4 @@ fn check_globals(subject: &str, script: &[u8], facts: &crate::facts::postgres::G
         }
     }
     findings
-}
-
-/// A small artifact in memory that is wiped.
-fn small(opener: &Opener<'_>, artifact: &Artifact) -> Result<Secret, Error> {
-    let mut bytes = Vec::with_capacity(usize::try_from(artifact.length).unwrap_or(0).min(64 * 1024 * 1024));
-    opener.artifact(
-        artifact,
-        &mut |part| {
-            bytes.extend_from_slice(part);
-            Ok(())
-        },
-        "memory",
-    )?;
-    Ok(Secret::new(bytes))
-}
-
-/// The secret of the same source, to open its SCB with.
-fn sibling_secret(
-    opener: &Opener<'_>,
-    manifest: &Manifest,
-    scb: &ArtifactName,
-) -> Result<Option<cln::HsmSecret>, Error> {
-    let source = scb.as_str().split('/').next().unwrap_or_default();
-    let name: ArtifactName = format!("{source}/hsm_secret").parse()?;
-    let Some(artifact) = manifest.artifact(&name) else { return Ok(None) };
-    Ok(cln::parse_secret(small(opener, artifact)?).ok())
-}
-
-/// Streams an artifact through a pipe into something that reads.
-fn through_pipe<R: Send>(
-    opener: &Opener<'_>,
-    artifact: &Artifact,
-    read: impl FnOnce(&mut dyn Read) -> Result<R, Error> + Send,
-) -> Result<R, Error> {
-    let broken = |source: std::io::Error| Error::Output { to: "a pipe".into(), source };
-    let (reader, writer) = std::io::pipe().map_err(broken)?;
-    std::thread::scope(|scope| {
-        let reading = scope.spawn(move || {
-            let mut reader = reader;
-            let result = read(&mut reader);
-            // Whoever stopped early must not block the writer.
-            std::io::copy(&mut reader, &mut std::io::sink()).map_err(broken)?;
-            result
-        });
-        let mut writer = File::from(std::os::fd::OwnedFd::from(writer));
-        let written = opener.artifact(artifact, &mut |bytes| writer.write_all(bytes), "a pipe");
-        drop(writer);
-        let result = reading.join().unwrap_or_else(|_| Err(broken(std::io::Error::other("the reader ended early"))));
-        written.and(result)
-    })
 }

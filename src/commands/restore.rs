@@ -1,0 +1,177 @@
+//! `restore`: the way back out of a disaster.
+
+use super::{Edge, wanted};
+use crate::base::fsio;
+use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
+use crate::cli::Restore;
+use crate::engine::Error;
+use crate::engine::reading::{self, Reader};
+use crate::engine::restore::apply::Person;
+use crate::engine::restore::{self, Mode, Request};
+use crate::exit::Failure;
+use crate::guard::Acceptances;
+use crate::scenario::{self, Scenario};
+use crate::seal::sign::VerifyingKey;
+use crate::target::{Owners, Root};
+use crate::ui::Answer;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// How many letters of a signing key a person compares with the kit.
+const KEY_LETTERS: usize = 12;
+
+/// Restores, or says what it would do.
+pub fn run(edge: &Edge<'_>, args: &Restore) -> Result<Answer, Failure> {
+    let Some(name) = &args.scenario else { return overview(edge, args) };
+    let scenario = load(name, args.scenarios.as_deref())?;
+    let acceptances = args.accept.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
+    let acceptances = acceptances
+        .and_then(Acceptances::new)
+        .map_err(|error| Failure { hint: Some(error.hint()), ..Failure::usage(format!("--accept: {error}")) })?;
+    let wanted = args.snapshot.as_deref().map(wanted).transpose()?;
+    let identities = edge.identities(&args.identity)?;
+    let root = root(args.root.as_deref())?;
+    let reader = reader(edge, args)?;
+    let policy = edge.policy_if_any(&args.from)?;
+    let context = edge.context();
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    let is_yes = args.yes;
+    let tell = |text: &str| say(text);
+    let ask = |question: &str| confirm(question, is_yes);
+    let command = command(args, name);
+    let request = Request {
+        scenario: &scenario,
+        wanted,
+        root: &root,
+        mode,
+        acceptances: &acceptances,
+        identities: identities.as_ref(),
+        person: Person { tell: &tell, ask: &ask },
+        command: &command,
+    };
+    let report = restore::restore(&context, policy.as_ref(), &reader, &request)?;
+    Ok(Answer::Restore(Box::new(report)))
+}
+
+/// Without a scenario: which there are, and which snapshots.
+fn overview(edge: &Edge<'_>, args: &Restore) -> Result<Answer, Failure> {
+    use std::fmt::Write as _;
+    let reader = reader(edge, args)?;
+    let mut text = String::from("Scenarios:\n");
+    for name in scenario::names() {
+        let scenario = scenario::embedded(name).map_err(Error::from)?;
+        if scenario.purpose == scenario::Purpose::Restore {
+            // Writing to a String cannot fail.
+            _ = writeln!(text, "  {name:<26} {}", scenario.title);
+        }
+    }
+    _ = writeln!(text, "\nSnapshots of node {}:", reader.node);
+    for (id, places) in reader.snapshots()? {
+        let vaults: Vec<&str> = places.iter().map(|(place, _)| place.vault.name().as_str()).collect();
+        _ = writeln!(text, "  {id}  {}", vaults.join(", "));
+    }
+    text.push_str(
+        "\nSay what happened: relay-backup restore --scenario NAME … --dry-run shows the plan and changes nothing.\n",
+    );
+    Ok(Answer::Text(text))
+}
+
+/// A scenario of the program's own, or a file in the folder given.
+fn load(name: &str, folder: Option<&Path>) -> Result<Scenario, Failure> {
+    let Some(folder) = folder else { return Ok(scenario::embedded(name).map_err(Error::from)?) };
+    let file = folder.join(format!("{name}.toml"));
+    fsio::check_unchangeable(&file)?;
+    let bytes = fsio::read(&file, crate::base::limits::SCENARIO_BYTES_MAX)?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(Scenario::parse(&text, &file).map_err(Error::from)?)
+}
+
+fn root(below: Option<&Path>) -> Result<Root, Failure> {
+    let root = match below {
+        None => Root::machine(),
+        // Without root's rights owners cannot be set; a try-out below a folder says so and goes on.
+        Some(folder) if rustix::process::geteuid().is_root() => Root::below(folder, Owners::Required),
+        Some(folder) => Root::below(folder, Owners::WherePossible),
+    };
+    Ok(root.map_err(Error::from)?)
+}
+
+/// Opens the vaults; where no signing key is trusted yet, the vault's own is shown and must be confirmed from the kit.
+fn reader(edge: &Edge<'_>, args: &Restore) -> Result<Reader, Failure> {
+    let context = edge.context();
+    let policy = edge.policy_if_any(&args.from)?;
+    let mut from = edge.from(&args.from)?;
+    if from.signing_keys.is_empty() && policy.is_none() && std::io::stdin().is_terminal() {
+        from.signing_keys.push(confirmed_key(edge, &from)?);
+    }
+    Ok(Reader::open(&context, policy.as_ref(), &from)?)
+}
+
+/// Asks for the first letters of the key on the printed kit: `--yes` does not answer this.
+fn confirmed_key(edge: &Edge<'_>, from: &reading::From) -> Result<VerifyingKey, Failure> {
+    let offered = reading::offered(&edge.context(), from)?;
+    say("No signing key is trusted here yet. The vault offers:");
+    for key in &offered {
+        say(&format!("  {}", key.to_base64()));
+    }
+    say(&format!(
+        "Whoever can write to the vault could have put a key there. Take the printed recovery kit and type the first\n\
+         {KEY_LETTERS} letters of the signing key on it:"
+    ));
+    let typed = line()?;
+    let is_it = |key: &&VerifyingKey| typed.len() >= KEY_LETTERS && key.to_base64().starts_with(&typed);
+    offered.iter().find(is_it).cloned().ok_or_else(|| Failure {
+        hint: Some("compare again with the kit; without the kit, nothing in this vault can be believed".into()),
+        ..Failure::usage("no key in this vault begins like the one on your kit")
+    })
+}
+
+fn line() -> Result<String, Failure> {
+    let mut text = String::new();
+    let limit = SMALL_OBJECT_BYTES_MAX;
+    let mut input = std::io::Read::take(std::io::stdin().lock(), limit);
+    input.read_line(&mut text).map_err(|error| Failure::usage(format!("cannot read the answer: {error}")))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Shows a text to the person at the terminal: on standard error, so that standard output stays the report's.
+fn say(text: &str) {
+    // Nobody to read it is no reason to stop.
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+fn confirm(question: &str, is_yes: bool) -> Result<bool, Error> {
+    say(question);
+    if is_yes {
+        say("yes (--yes)");
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::NotConfirmed {
+            question: format!("{} (nobody is at a terminal; --yes answers)", first_line(question)),
+        });
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().lock().read_line(&mut text);
+    read.map_err(|source| Error::Output { to: "the terminal".into(), source })?;
+    Ok(matches!(text.trim(), "yes" | "y" | "done"))
+}
+
+fn first_line(text: &str) -> &str {
+    text.trim().lines().last().unwrap_or_default()
+}
+
+/// The command that goes on: without the identity's place, and without reasons.
+fn command(args: &Restore, scenario: &str) -> String {
+    let mut text = format!("relay-backup restore --scenario {scenario}");
+    let mut add = |flag: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!(" {flag} {value}"));
+        }
+    };
+    add("--snapshot", args.snapshot.clone());
+    add("--root", args.root.as_ref().map(|root: &PathBuf| root.display().to_string()));
+    add("--vault", args.from.vault.clone());
+    add("--node", args.from.node.clone());
+    text
+}

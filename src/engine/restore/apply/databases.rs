@@ -1,0 +1,151 @@
+//! Databases: roles first; each dump into a fresh database beside its place, proved row for row, and only then swapped
+//! in by a rename.
+
+use super::Applier;
+use crate::base::ids::{ArtifactName, SnapshotId};
+use crate::engine::Error;
+use crate::facts::Facts;
+use crate::facts::postgres::DatabaseFacts;
+use crate::plan::{Burn, ServerUrl};
+use crate::report::{Finding, Level};
+use crate::sources::postgres::Server;
+use crate::sources::postgres::restore::{self, Landing, Stand, btcpay};
+
+impl<'a> Applier<'a> {
+    pub(super) fn restore_roles(&mut self, name: &ArtifactName, server: &ServerUrl) -> Result<(), Error> {
+        let (opener, artifact) = self.artifact(name)?;
+        let script = opener.to_memory(artifact)?;
+        let roles = restore::restore_roles(&self.server(server)?, script.expose())?;
+        let subject = name.as_str();
+        for left_out in roles.left_out {
+            let message = format!("not run, because it is no role or grant: {left_out}");
+            self.gathered.findings.push(Finding::new(Level::Note, "statement-left-out", subject, message));
+        }
+        if !roles.kept.is_empty() {
+            let message = format!("there already, and left as they are: {}", roles.kept.join(", "));
+            self.gathered.findings.push(Finding::new(Level::Note, "roles-kept", subject, message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore_database(
+        &mut self,
+        name: &ArtifactName,
+        url: &ServerUrl,
+        database: &str,
+        owner: &str,
+    ) -> Result<(), Error> {
+        let server = self.server(url)?;
+        let (opener, artifact) = self.artifact(name)?;
+        let facts = self.database_facts(name)?;
+        let landing = self.landing(&server, database, owner)?;
+        let stand = landing.stand()?;
+        if stand == Stand::Swapped {
+            return Ok(());
+        }
+        let made = landing.make(facts)?;
+        if landing.stand()? != Stand::Filled {
+            opener.through_pipe(artifact, |dump| Ok(landing.fill(dump)?))?;
+        }
+        let proved = match landing.proved_before()? {
+            Some(proved) => proved,
+            None => landing.prove(facts)?,
+        };
+        let notes = made.notes.iter().chain(&proved.proof.not_compared);
+        let note = |note: &String| Finding::new(Level::Note, "not-compared", name.as_str(), note.clone());
+        self.gathered.findings.extend(notes.map(note).collect::<Vec<_>>());
+        self.gathered.proved.insert((url.clone(), database.to_owned()), proved);
+        Ok(())
+    }
+
+    /// Swaps a proved database in; proves it again where an earlier run had.
+    pub(super) fn swap_database(&mut self, url: &ServerUrl, database: &str) -> Result<(), Error> {
+        let server = self.server(url)?;
+        let Some((name, facts)) = self.dump_of(url, database) else {
+            return Err(Error::Usage(format!("the snapshot has no dump of the database {database}")));
+        };
+        let proved = self.gathered.proved.remove(&(url.clone(), database.to_owned()));
+        let landing = self.landing(&server, database, &facts.owner)?;
+        if landing.stand()? == Stand::Swapped {
+            return Ok(());
+        }
+        let proved = match (proved, landing.proved_before()?) {
+            (Some(proved), _) | (None, Some(proved)) => proved,
+            (None, None) => landing.prove(facts)?,
+        };
+        if let Some(replaced) = landing.swap(proved)?.replaced {
+            let message = format!("the database that was in its place is kept as {replaced}");
+            self.gathered.findings.push(Finding::new(Level::Note, "database-kept", name.as_str(), message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn burn(&mut self, url: &ServerUrl, database: &str, what: Burn) -> Result<(), Error> {
+        let server = self.restored(url, database)?;
+        let what = match what {
+            Burn::ApiKeys => btcpay::Burn::ApiKeys,
+            Burn::Webhooks => btcpay::Burn::Webhooks,
+            Burn::PayoutProcessors => btcpay::Burn::PayoutProcessors,
+        };
+        // It was proved before; what is burnt is meant to differ.
+        let burnt = btcpay::burn(&server, &[what])?;
+        let message = format!(
+            "burnt in {database}: {} API keys, {} webhooks, {} payout processors",
+            burnt.api_keys, burnt.webhooks, burnt.payout_processors
+        );
+        self.gathered.findings.push(Finding::new(Level::Note, "burnt", database, message));
+        Ok(())
+    }
+
+    /// The restored database, wherever it stands now: beside its place or in it.
+    pub(in crate::engine::restore) fn restored(&self, url: &ServerUrl, database: &str) -> Result<Server, Error> {
+        let server = self.server(url)?;
+        let owner = self.dump_of(url, database).map(|(_, facts)| facts.owner.as_str()).unwrap_or_default();
+        let landing = self.landing(&server, database, owner)?;
+        let name = match landing.stand()? {
+            Stand::Made | Stand::Filled => landing.fresh_name(),
+            Stand::Swapped | Stand::NotBegun => database.to_owned(),
+        };
+        Ok(server.with_database(&name))
+    }
+
+    pub(in crate::engine::restore) fn landing<'l>(
+        &'l self,
+        server: &'l Server,
+        database: &'l str,
+        owner: &'l str,
+    ) -> Result<Landing<'l>, Error> {
+        let snapshot: &SnapshotId =
+            self.ground.snapshot().ok_or_else(|| Error::Usage("no snapshot was chosen".into()))?;
+        let interrupt = self.context.interrupt;
+        Ok(Landing { server, database, owner, snapshot, run: &self.run, interrupt, pg_restore: None })
+    }
+
+    fn database_facts(&self, name: &ArtifactName) -> Result<&'a DatabaseFacts, Error> {
+        let facts = self.ground.chosen.and_then(|(_, notes)| notes.facts(name));
+        match facts {
+            Some(Facts::PostgresDump(facts)) => Ok(facts),
+            _ => Err(Error::Damaged {
+                thing: name.to_string(),
+                reason: "the notes do not say what it holds, so it cannot be proved".into(),
+            }),
+        }
+    }
+
+    /// The dump of a database on a server.
+    pub(in crate::engine::restore) fn dump_of(
+        &self,
+        url: &ServerUrl,
+        database: &str,
+    ) -> Option<(&'a ArtifactName, &'a DatabaseFacts)> {
+        let (manifest, notes) = self.ground.chosen?;
+        manifest.artifacts.iter().find_map(|artifact| match notes.facts(&artifact.name) {
+            Some(Facts::PostgresDump(facts))
+                if facts.name == database && self.ground.server_of(&artifact.name).as_ref() == Some(url) =>
+            {
+                Some((&artifact.name, &**facts))
+            }
+            _ => None,
+        })
+    }
+}

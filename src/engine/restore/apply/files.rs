@@ -1,0 +1,282 @@
+//! Placing files, trees and quarantine, moving aside, and the fence. Whatever is placed was opened from the vault and
+//! checked for its meaning while it lay staged beside its place.
+
+use super::Applier;
+use crate::artifact::ArtifactKind;
+use crate::base::fsio::FileError;
+use crate::base::ids::ArtifactName;
+use crate::base::limits::EMERGENCY_BYTES_MAX;
+use crate::base::secret::Secret;
+use crate::engine::Error;
+use crate::engine::extract::toxic_warning;
+use crate::engine::restore::expand::databases_of;
+use crate::facts::Facts;
+use crate::guard::Cleared;
+use crate::plan::{Action, LightningPlace, Owner, Together};
+use crate::report::{Finding, Level};
+use crate::sources::{cln, sqlite};
+use crate::target::aside::Aside;
+use crate::target::fence::{self, Fence, Why};
+use crate::target::place::{Checked, Wanted};
+use crate::target::tree::Unpack;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Mode of what lies in quarantine.
+const QUARANTINE_MODE: u32 = 0o400;
+/// Mode of the text beside it.
+const TEXT_MODE: u32 = 0o444;
+
+/// Where a file goes and whose it becomes.
+pub(super) struct Place<'p> {
+    pub(super) to: &'p Path,
+    pub(super) owner: &'p Owner,
+    pub(super) mode: u32,
+}
+
+/// The adapter's form of an owner.
+pub(in crate::engine::restore) fn owner(owner: &Owner) -> crate::target::Owner {
+    crate::target::Owner { user: owner.user.clone(), uid: owner.uid, group: owner.group.clone(), gid: owner.gid }
+}
+
+impl<'a> Applier<'a> {
+    /// Raises the fence; where the plan moves the database aside, it goes in the same instant.
+    pub(super) fn raise(&mut self, lightning: &LightningPlace) -> Result<(), Error> {
+        if self.gathered.fences.iter().any(|(place, _)| place == lightning) {
+            return Ok(());
+        }
+        let aside =
+            self.moves_wallet(lightning).then(|| self.aside(&lightning.wallet, Together::Database)).transpose()?;
+        let why = Why { command: self.command, snapshot: self.ground.snapshot(), since: self.context.now() };
+        let place = fence_place(lightning, self.node_owner());
+        let fence = fence::raise(self.root, &place, &why, aside.as_ref())?;
+        self.gathered.fences.push((lightning.clone(), fence));
+        if let Some(aside) = aside {
+            let at = self.root.path_of(aside.folder());
+            if at.exists() {
+                self.gathered.moved.push(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn moves_wallet(&self, lightning: &LightningPlace) -> bool {
+        let plan = super::super::expand::expand(self.ground);
+        let moves =
+            |action: &Action| matches!(action, Action::MoveAside { paths, .. } if paths.contains(&lightning.wallet));
+        plan.actions().any(moves)
+    }
+
+    /// Whose the node's files are: the secret's owner, or ours.
+    fn node_owner(&self) -> crate::target::Owner {
+        let secret = self.ground.of_kind(ArtifactKind::HsmSecret).next();
+        let facts = secret.and_then(|artifact| self.ground.facts(&artifact.name));
+        match facts {
+            Some(Facts::HsmSecret(facts)) => crate::target::Owner::from(&facts.live),
+            _ => crate::target::Owner::ourselves(),
+        }
+    }
+
+    pub(super) fn lower(&mut self, lightning: &LightningPlace) -> Result<(), Error> {
+        if let Some(at) = self.gathered.fences.iter().position(|(place, _)| place == lightning) {
+            let (_, fence) = self.gathered.fences.remove(at);
+            fence.lower()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn place_file(
+        &mut self,
+        name: &ArtifactName,
+        kind: ArtifactKind,
+        place: &Place<'_>,
+    ) -> Result<(), Error> {
+        let checked = self.stage(name, kind, place)?;
+        let placed = checked.publish()?;
+        self.gathered.findings.extend(placed.findings);
+        Ok(())
+    }
+
+    /// Puts the channel database over the fence's text. Takes nothing but a cleared action.
+    pub(super) fn place_channel_database(&mut self, action: &Cleared<&Action>) -> Result<(), Error> {
+        let Action::PlaceChannelDatabase { artifact, to, owner, mode, .. } = action.get() else { return Ok(()) };
+        let checked = self.stage(artifact, ArtifactKind::ClnWallet, &Place { to, owner, mode: *mode })?;
+        let fence: Option<&Fence<'_>> =
+            self.gathered.fences.iter().find(|(place, _)| &place.wallet == to).map(|(_, fence)| fence);
+        let placed = match fence {
+            Some(fence) => fence.publish(checked)?,
+            None => {
+                return Err(Error::Refused {
+                    guard: "running",
+                    reason: format!("no fence stands at {}", to.display()),
+                    hint: "a scenario that places a channel database raises the fence before".into(),
+                });
+            }
+        };
+        self.gathered.findings.extend(placed.findings);
+        Ok(())
+    }
+
+    fn stage(&self, name: &ArtifactName, kind: ArtifactKind, place: &Place<'_>) -> Result<Checked<'a>, Error> {
+        let (opener, artifact) = self.artifact(name)?;
+        let owner = owner(place.owner);
+        let home = self.home(place.to);
+        let mut staged = self.root.stage(&Wanted { to: place.to, home: &home, owner: &owner, mode: place.mode })?;
+        let to = place.to.display().to_string();
+        opener.artifact(artifact, &mut |bytes| staged.write_all(bytes), &to)?;
+        let (checked, findings) = staged.check(|file, path| self.judge(name, kind, file, path))?;
+        match findings.into_iter().find(|finding| finding.level >= Level::Failed) {
+            Some(bad) => Err(Error::Damaged { thing: name.to_string(), reason: bad.message }),
+            None => Ok(checked),
+        }
+    }
+
+    /// Whether the bytes mean what the notes say they mean.
+    fn judge(
+        &self,
+        name: &ArtifactName,
+        kind: ArtifactKind,
+        file: &mut File,
+        path: &Path,
+    ) -> Result<Vec<Finding>, Error> {
+        let subject = name.as_str();
+        let facts = self.ground.facts(name);
+        Ok(match (kind, facts) {
+            (ArtifactKind::HsmSecret, Some(Facts::HsmSecret(facts))) => {
+                cln::check_secret(subject, &whole(file, path)?, facts)
+            }
+            (ArtifactKind::EmergencyRecover, Some(Facts::EmergencyRecover(facts))) => {
+                let (opener, _) = self.artifact(name)?;
+                let secret = match self.ground.chosen {
+                    Some((manifest, _)) => opener.sibling_secret(manifest, name)?,
+                    None => None,
+                };
+                cln::check_emergency(subject, whole(file, path)?.expose(), facts, secret.as_ref())
+            }
+            (ArtifactKind::ClnWallet, Some(Facts::ClnWallet(facts))) => {
+                cln::check_wallet(subject, path, facts, self.context.interrupt)
+            }
+            (ArtifactKind::Sqlite, Some(Facts::Sqlite(facts))) => {
+                sqlite::check(subject, path, facts, self.context.interrupt)
+            }
+            (ArtifactKind::LndChannelBackup, Some(Facts::LndChannelBackup(_))) => Vec::new(),
+            _ => vec![Finding::new(Level::Failed, "not-noted", subject, "the notes do not say what it holds")],
+        })
+    }
+
+    /// The folder of the service that a file belongs to: its folders are made for the file's owner.
+    fn home(&self, to: &Path) -> PathBuf {
+        let node = self.ground.nodes().find(|node| to.starts_with(&node.place.lightning_dir));
+        node.map_or_else(|| super::super::expand::folder(to).to_owned(), |node| node.place.lightning_dir)
+    }
+
+    pub(super) fn place_tree(&mut self, name: &ArtifactName, below: &Path) -> Result<(), Error> {
+        let (opener, artifact) = self.artifact(name)?;
+        let forbidden = self.forbidden();
+        let label = self.label();
+        let how = Unpack { below, label: &label, forbidden: &forbidden, interrupt: self.context.interrupt };
+        let root = self.root;
+        let unpacked = opener.through_pipe(artifact, |tar| Ok(root.unpack(tar, &how)?))?;
+        self.gathered.moved.extend(unpacked.aside);
+        self.gathered.findings.extend(unpacked.findings);
+        Ok(())
+    }
+
+    /// What no tar may touch: each node's database, secret and `emergency.recover`.
+    pub(in crate::engine::restore) fn forbidden(&self) -> Vec<PathBuf> {
+        self.ground
+            .nodes()
+            .flat_map(|node| {
+                [
+                    node.place.wallet,
+                    node.place.network_dir.join("hsm_secret"),
+                    node.place.network_dir.join("emergency.recover"),
+                ]
+            })
+            .chain(self.ground.lnd_graphs())
+            .collect()
+    }
+
+    pub(super) fn quarantine(&mut self, name: &ArtifactName, to: &Path) -> Result<(), Error> {
+        let (opener, artifact) = self.artifact(name)?;
+        let ourselves = crate::target::Owner::ourselves();
+        let home = self.ground.folder();
+        let mut staged = self.root.stage(&Wanted { to, home: &home, owner: &ourselves, mode: QUARANTINE_MODE })?;
+        opener.artifact(artifact, &mut |bytes| staged.write_all(bytes), &to.display().to_string())?;
+        // Every segment was held against its id, and nothing will start on it: it needs no other check.
+        let (checked, ()) = staged.check(|_, _| Ok::<_, Error>(()))?;
+        self.gathered.findings.extend(checked.publish()?.findings);
+        let mut beside = to.as_os_str().to_owned();
+        beside.push(".README.txt");
+        let beside = PathBuf::from(beside);
+        let snapshot = self.ground.snapshot().map(|snapshot| snapshot.to_string()).unwrap_or_default();
+        let text = toxic_warning(&self.root.path_of(to), &snapshot, name);
+        self.write_text(&beside, &text, TEXT_MODE)
+    }
+
+    /// A text of ours beside what was restored; one of an earlier run is moved aside.
+    pub(in crate::engine::restore) fn rewrite(&mut self, to: &Path, text: &str) -> Result<(), Error> {
+        let at = self.root.path_of(to);
+        match crate::base::fsio::read(&at, crate::base::limits::NOTES_BYTES_MAX) {
+            Ok(there) if there == text.as_bytes() => return Ok(()),
+            Ok(_) => {
+                let label = self.context.now().strftime("%Y%m%dT%H%M%SZ").to_string();
+                self.root.move_aside(&[Aside::single(to, &label)?])?;
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.write_text(to, text, 0o600)
+    }
+
+    fn write_text(&mut self, to: &Path, text: &str, mode: u32) -> Result<(), Error> {
+        let ourselves = crate::target::Owner::ourselves();
+        let home = self.ground.folder();
+        let mut staged = self.root.stage(&Wanted { to, home: &home, owner: &ourselves, mode })?;
+        staged.write_all(text.as_bytes()).map_err(FileError::io("write", to))?;
+        let (checked, ()) = staged.check(|_, _| Ok::<_, Error>(()))?;
+        self.gathered.findings.extend(checked.publish()?.findings);
+        Ok(())
+    }
+
+    pub(super) fn move_aside(&mut self, paths: &[PathBuf], together: Together) -> Result<(), Error> {
+        // What the fence took with it lies aside already; what stands in its place is the fence.
+        let fenced = |path: &&PathBuf| !self.gathered.fences.iter().any(|(place, _)| &place.wallet == *path);
+        let asides: Vec<Aside> =
+            databases_of(paths).filter(fenced).map(|path| self.aside(path, together)).collect::<Result<_, _>>()?;
+        let moved = self.root.move_aside(&asides)?;
+        self.gathered.moved.extend(moved.to);
+        Ok(())
+    }
+
+    pub(in crate::engine::restore) fn aside(&self, path: &Path, together: Together) -> Result<Aside, Error> {
+        let label = self.label();
+        Ok(match together {
+            Together::Separate => Aside::single(path, &label)?,
+            Together::Database => Aside::database(path, &label)?,
+        })
+    }
+
+    /// What is added to the name of what is moved aside.
+    pub(in crate::engine::restore) fn label(&self) -> String {
+        self.ground.snapshot().map_or_else(|| self.ground.scenario.name.to_string(), ToString::to_string)
+    }
+}
+
+/// The places of a node in the adapter's form.
+pub(in crate::engine::restore) fn fence_place(lightning: &LightningPlace, owner: crate::target::Owner) -> fence::Place {
+    fence::Place {
+        lightning_dir: lightning.lightning_dir.clone(),
+        wallet: lightning.wallet.clone(),
+        pid_file: lightning.pid_file.clone(),
+        owner,
+    }
+}
+
+/// A small file's bytes, wiped afterwards.
+fn whole(file: &mut File, path: &Path) -> Result<Secret, Error> {
+    let mut bytes = Vec::new();
+    file.take(EMERGENCY_BYTES_MAX).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    Ok(Secret::new(bytes))
+}

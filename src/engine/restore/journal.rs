@@ -1,0 +1,233 @@
+//! The journal of a restore: what was begun, which steps are done, what a person answered. It lies in the restore's own
+//! folder, below the root that is restored to, so that the same command finds it again after a crash. It never holds
+//! a clearance: a resumed run probes and judges again.
+
+use crate::base::fsio::{self, FileError};
+use crate::base::ids::{Sha256Hex, StepId};
+use crate::base::limits::JOURNAL_BYTES_MAX;
+use crate::plan::Plan;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The journal's file name.
+pub const FILE: &str = "journal.jsonl";
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A run began, or went on.
+    Begun {
+        /// Which restore it is: the same for every run that goes on with it.
+        run: String,
+        /// The digest of its plan.
+        plan: Sha256Hex,
+        /// The newest sign of life of the old host at that moment.
+        sign_of_life: Option<Timestamp>,
+    },
+    /// The random part of the claim's name.
+    Claim {
+        /// Hexadecimal.
+        random: String,
+    },
+    /// A person accepted a guard's refusal.
+    Accepted {
+        /// The guard.
+        guard: String,
+        /// Their words.
+        why: String,
+    },
+    /// A person answered.
+    Answered {
+        /// The step.
+        step: StepId,
+        /// What they were asked, shortened.
+        question: String,
+    },
+    /// A step is done.
+    Done {
+        /// The step.
+        step: StepId,
+    },
+    /// Everything is done and holds.
+    Finished,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    at: Timestamp,
+    #[serde(flatten)]
+    event: Event,
+}
+
+/// What earlier runs left, and the file that this one adds to.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Option<File>,
+    /// Steps that are done, each with the moment.
+    pub done: BTreeMap<StepId, Timestamp>,
+    /// The newest sign of life when the first unfinished run began.
+    pub sign_of_life: Option<Option<Timestamp>>,
+    /// The claim's random part, when one was chosen.
+    pub claim: Option<String>,
+    /// Which restore is continued, when one is.
+    pub run: Option<String>,
+}
+
+impl Journal {
+    /// A journal that is kept nowhere: of a run that changes nothing, on a host whose disk may be full.
+    pub fn nowhere() -> Self {
+        let path = PathBuf::new();
+        Self { path, file: None, done: BTreeMap::new(), sign_of_life: None, claim: None, run: None }
+    }
+
+    /// What an unfinished run left in this folder; opens nothing to write.
+    pub fn look(folder: &Path, plan: &Plan) -> Result<Self, FileError> {
+        let path = folder.join(FILE);
+        let lines = match fsio::read(&path, JOURNAL_BYTES_MAX) {
+            Ok(bytes) => parse(&bytes),
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut journal = Self { path, ..Self::nowhere() };
+        journal.replay(&lines, &digest(plan));
+        Ok(journal)
+    }
+
+    /// Opens the journal in this folder of this machine, making it where it is missing. What belongs to a run that
+    /// finished, or to another plan, is past.
+    pub fn open(folder: &Path, plan: &Plan) -> Result<Self, FileError> {
+        let mut journal = Self::look(folder, plan)?;
+        let path = &journal.path;
+        let file =
+            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(FileError::io("open", path))?;
+        fsio::sync_folder_of(path)?;
+        journal.file = Some(file);
+        // A line that a power cut tore stays alone on its line.
+        journal.write(b"\n")?;
+        Ok(journal)
+    }
+
+    fn replay(&mut self, lines: &[Line], plan: &Sha256Hex) {
+        let mut current = None;
+        for Line { at, event } in lines {
+            match event {
+                Event::Begun { run, plan: found, sign_of_life } => {
+                    if current.replace(found) != Some(found) {
+                        self.done.clear();
+                    }
+                    self.run = Some(run.clone());
+                    self.sign_of_life.get_or_insert(*sign_of_life);
+                }
+                Event::Claim { random } => self.claim = Some(random.clone()),
+                Event::Done { step } => {
+                    self.done.insert(step.clone(), *at);
+                }
+                Event::Finished => {
+                    self.done.clear();
+                    self.sign_of_life = None;
+                    self.run = None;
+                }
+                Event::Accepted { .. } | Event::Answered { .. } => {}
+            }
+        }
+        if current != Some(plan) {
+            self.done.clear();
+        }
+    }
+
+    /// Adds a line, durably.
+    pub fn add(&mut self, at: Timestamp, event: Event) -> Result<(), FileError> {
+        if let Event::Done { step } = &event {
+            self.done.insert(step.clone(), at);
+        }
+        let mut text = serde_json::to_vec(&Line { at, event })
+            .map_err(|error| FileError::io("write to", &self.path)(std::io::Error::other(error)))?;
+        text.push(b'\n');
+        self.write(&text)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(FileError::io("write to", &self.path))
+    }
+}
+
+/// The digest that tells whether a plan is the one that was begun.
+pub fn digest(plan: &Plan) -> Sha256Hex {
+    // A plan is plain data: it always has a text.
+    Sha256Hex::of(&serde_json::to_vec(plan).unwrap_or_default())
+}
+
+/// Makes the folder of a restore, for nobody else to read.
+pub fn make(folder: &Path) -> Result<(), FileError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(FileError::io("create", folder))?;
+    fsio::sync_folder_of(folder)
+}
+
+/// The lines that are whole.
+fn parse(bytes: &[u8]) -> Vec<Line> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{PlannedStep, Secrecy};
+
+    fn plan(title: &str) -> Plan {
+        Plan {
+            scenario: "server-loss".parse().unwrap(),
+            secrecy: Secrecy::Kept,
+            node: "shop".parse().unwrap(),
+            snapshot: None,
+            root: None,
+            steps: vec![PlannedStep { id: "one".parse().unwrap(), title: title.to_owned(), actions: Vec::new() }],
+        }
+    }
+
+    fn begin(folder: &Path, plan: &Plan) -> Journal {
+        let mut journal = Journal::open(folder, plan).unwrap();
+        journal
+            .add(Timestamp::UNIX_EPOCH, Event::Begun { run: "r".to_owned(), plan: digest(plan), sign_of_life: None })
+            .unwrap();
+        journal
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_goes_on_and_a_finished_one_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let step: StepId = "one".parse().unwrap();
+        let mut first = begin(folder.path(), &plan("a"));
+        assert!(first.run.is_none());
+        first.add(Timestamp::UNIX_EPOCH, Event::Done { step: step.clone() }).unwrap();
+        // What a power cut leaves of a line.
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(folder.path().join(FILE))
+            .unwrap()
+            .write_all(b"{\"at\":\"1970")
+            .unwrap();
+        let mut second = begin(folder.path(), &plan("a"));
+        assert!(second.run.is_some() && second.done.contains_key(&step));
+        second.add(Timestamp::UNIX_EPOCH, Event::Finished).unwrap();
+        let third = begin(folder.path(), &plan("a"));
+        assert!(third.run.is_none() && third.done.is_empty());
+    }
+
+    #[test]
+    fn steps_of_another_plan_are_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let step: StepId = "one".parse().unwrap();
+        begin(folder.path(), &plan("a")).add(Timestamp::UNIX_EPOCH, Event::Done { step }).unwrap();
+        // The digest of the plan is compared when the next run has begun.
+        begin(folder.path(), &plan("b"));
+        assert!(Journal::open(folder.path(), &plan("b")).unwrap().done.is_empty());
+    }
+}

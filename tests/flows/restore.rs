@@ -1,0 +1,350 @@
+//! The way back: `restore --scenario server-loss` into an empty root and an empty PostgreSQL server, on real parts; and
+//! the refusals that keep it from doing harm.
+
+use crate::support::env::{Ended, Run};
+use crate::support::host::{Bare, Host, mode, whole};
+use relay_backup::sandbox::cluster::Cluster;
+use relay_backup::sandbox::shop::Shop;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The old host gave a sign of life a moment ago: it backed up. A person knows that it burnt.
+const BURNT: &str = "twin=the old host burnt down, I stood beside it";
+
+/// A new machine: an empty root, an empty server, and a policy that says where the server is.
+struct Machine {
+    bare: Bare,
+    cluster: Cluster,
+    root: PathBuf,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let bare = Bare::new();
+        let cluster = Cluster::start(&std::env::temp_dir()).unwrap();
+        let root = bare.env.path("new-root");
+        fs::create_dir(&root).unwrap();
+        let policy = whole().host.policy_text();
+        let policy = policy
+            .replace(&crate::support::shop::cluster().url("postgres"), &cluster.url("postgres"))
+            .replace(&whole().host.vault().url(), &bare.vault.url())
+            .replace(whole().host.state().to_str().unwrap(), bare.env.path("state").to_str().unwrap());
+        bare.env.policy(&policy);
+        Self { bare, cluster, root }
+    }
+
+    fn run(&self, scenario: &str, more: &[&str]) -> Ended {
+        self.command(scenario, more).ends()
+    }
+
+    fn command(&self, scenario: &str, more: &[&str]) -> Run {
+        let key = whole().host.signing_key();
+        let policy = self.bare.env.path("policy.toml");
+        let fixed = [
+            "--policy",
+            policy.to_str().unwrap(),
+            "restore",
+            "--scenario",
+            scenario,
+            "--root",
+            self.root.to_str().unwrap(),
+            "--signing-key",
+            &key,
+            "--identity",
+            whole().host.identity(),
+        ];
+        self.bare.env.relay_backup(&[&fixed[..], more].concat())
+    }
+
+    /// Where a path of the old host lies below the root.
+    fn at(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap())
+    }
+
+    fn databases(&self) -> Vec<String> {
+        let rows = self.cluster.query("postgres", "SELECT datname FROM pg_database ORDER BY 1").unwrap();
+        rows.into_iter().map(|mut row| row.remove(0).unwrap()).collect()
+    }
+}
+
+/// Every path below a folder with what tells it from another.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u64, Option<Vec<u8>>)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            let content = meta.is_file().then(|| fs::read(&path).unwrap());
+            if meta.is_dir() {
+                folders.push(path.clone());
+            }
+            found.insert(path, (meta.mode(), meta.ino(), content));
+        }
+    }
+    found
+}
+
+fn host() -> &'static Host {
+    &whole().host
+}
+
+#[test]
+fn a_lost_server_comes_back_and_its_channel_database_stays_in_quarantine() {
+    let machine = Machine::new();
+    let ended = machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(0);
+    for file in ["hsm_secret", "emergency.recover"] {
+        let path = host().lightning(file);
+        let at = machine.at(&path);
+        assert_eq!(fs::read(&at).unwrap(), fs::read(&path).unwrap(), "{file}\n{ended}");
+        assert_eq!(mode(&at), 0o400, "{file}");
+        assert_eq!(fs::metadata(&at).unwrap().uid(), fs::metadata(&path).unwrap().uid());
+    }
+    assert!(!machine.at(&host().lightning("lightningd.sqlite3")).exists(), "{ended}");
+    let restores = machine.root.join("var/lib/relay-backup/restore");
+    let folder = fs::read_dir(restores).unwrap().next().unwrap().unwrap().path();
+    let toxic = folder.join("quarantine/TOXIC-cln-lightningd.sqlite3");
+    assert_eq!(mode(&toxic), 0o400);
+    assert!(
+        fs::read_to_string(folder.join("quarantine/TOXIC-cln-lightningd.sqlite3.README.txt"))
+            .unwrap()
+            .contains("NEVER")
+    );
+    assert_eq!(
+        fs::read(folder.join("cln-emergency.recover")).unwrap(),
+        fs::read(host().lightning("emergency.recover")).unwrap(),
+        "a second copy, which lightningd does not overwrite"
+    );
+    let env_file = host().env.path("medusa/.env");
+    assert_eq!(fs::read(machine.at(&env_file)).unwrap(), fs::read(&env_file).unwrap());
+    for database in [Shop::BTCPAY, Shop::NBXPLORER] {
+        assert!(machine.databases().contains(&database.to_owned()), "{database}");
+    }
+    let count = |cluster: &Cluster| cluster.query(Shop::BTCPAY, "SELECT count(*)::text FROM \"Invoices\"").unwrap();
+    assert_eq!(count(&machine.cluster), count(crate::support::shop::cluster()));
+    ended.prints("holds          databases-proved").prints("What is left to do").prints("emergencyrecover");
+    let followup = fs::read_to_string(folder.join("followup.txt")).unwrap();
+    assert!(followup.contains("lightning-cli emergencyrecover"), "{followup}");
+    // Once more, on a machine that may have been in service since: its databases are not ours to replace.
+    let before = tree(&machine.root);
+    machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(21).complains("rollback").complains("btcpaydb");
+    assert_eq!(tree(&machine.root), before);
+}
+
+#[test]
+fn a_dry_run_shows_everything_and_changes_nothing() {
+    let machine = Machine::new();
+    let databases = machine.databases();
+    let ended = machine.run("server-loss", &["--dry-run", "--accept", BURNT]).exits(0);
+    for part in [
+        "hsm_secret",
+        "mode 0400",
+        "raise the fence",
+        "quarantine cln/lightningd.sqlite3",
+        "as database btcpaydb",
+        "stale",
+        "identity",
+    ] {
+        assert!(ended.stdout.contains(part), "{part}\n{ended}");
+    }
+    assert_eq!(tree(&machine.root), BTreeMap::new());
+    assert_eq!(machine.databases(), databases);
+}
+
+#[test]
+fn a_host_that_lived_a_moment_ago_is_a_twin() {
+    let machine = Machine::new();
+    let ended = machine.run("server-loss", &["--yes"]).exits(21).complains("twin");
+    assert!(ended.stderr.contains("Hint"), "{ended}");
+    assert_eq!(tree(&machine.root), BTreeMap::new());
+    machine.run("server-loss", &["--yes", "--accept", "stale=I know better"]).exits(2).complains("cannot be accepted");
+    machine.run("server-loss", &["--yes", "--accept", "twin= "]).exits(2).complains("empty");
+}
+
+#[test]
+fn nothing_is_put_over_another_secret() {
+    let machine = Machine::new();
+    let at = machine.at(&host().lightning("hsm_secret"));
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    fs::write(&at, [7; 32]).unwrap();
+    let before = tree(&machine.root);
+    machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(21).complains("rollback");
+    assert_eq!(tree(&machine.root), before);
+}
+
+#[test]
+fn nobody_at_the_terminal_is_no_consent() {
+    let machine = Machine::new();
+    machine.run("server-loss", &["--accept", BURNT]).exits(21).complains("--yes");
+    assert_eq!(tree(&machine.root), BTreeMap::new());
+}
+
+#[test]
+fn scenarios_of_drills_and_unknown_ones_are_refused() {
+    let machine = Machine::new();
+    machine.run("tampered-storage", &["--yes"]).exits(2).complains("drills only");
+    machine.run("alien-invasion", &["--yes"]).exits(2).complains("alien-invasion");
+}
+
+#[test]
+fn without_a_scenario_it_lists_what_there_is() {
+    let bare = Bare::new();
+    bare.open(&["restore"]).exits(0).prints("server-loss").prints(&whole().second);
+}
+
+/// A session of somebody who reads a database.
+fn reader_of(cluster: &Cluster, database: &str) -> relay_backup::sources::postgres::Session {
+    cluster.session(database).unwrap()
+}
+
+impl Machine {
+    /// The machine after a restore: its server holds the shop's databases.
+    fn in_service() -> Self {
+        let machine = Self::new();
+        machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(0);
+        machine
+    }
+
+    fn count(&self, database: &str, table: &str) -> String {
+        let rows = self.cluster.query(database, &format!("SELECT count(*)::text FROM {table}")).unwrap();
+        rows[0][0].clone().unwrap()
+    }
+}
+
+#[test]
+fn damaged_databases_are_replaced_and_kept_and_never_while_somebody_reads_them() {
+    let machine = Machine::in_service();
+    let whole = machine.count(Shop::BTCPAY, "\"Invoices\"");
+    machine.cluster.execute(Shop::BTCPAY, "DELETE FROM \"InvoiceEvents\"").ok();
+    machine.cluster.execute(Shop::BTCPAY, "CREATE TABLE damage (); DROP TABLE \"AddressInvoices\" CASCADE").unwrap();
+    let accept = ["--yes", "--accept", BURNT, "--accept", "payout=no payout was made since, I looked"];
+    let session = reader_of(&machine.cluster, Shop::BTCPAY);
+    machine.run("postgres-corruption", &accept).exits(21).complains("running");
+    drop(session);
+    machine.run("postgres-corruption", &accept).exits(0).prints("holds          databases-proved");
+    assert_eq!(machine.count(Shop::BTCPAY, "\"Invoices\""), whole);
+    assert!(machine.cluster.query(Shop::BTCPAY, "SELECT count(*)::text FROM \"AddressInvoices\"").is_ok());
+    let kept: Vec<String> =
+        machine.databases().into_iter().filter(|name| name.starts_with("btcpaydb_replaced")).collect();
+    assert_eq!(kept.len(), 1, "{:?}", machine.databases());
+    machine.cluster.query(&kept[0], "SELECT count(*)::text FROM damage").unwrap();
+}
+
+#[test]
+fn after_a_theft_nothing_that_was_stolen_comes_back_into_force() {
+    let machine = Machine::new();
+    machine.run("wallet-compromise", &["--yes"]).exits(2).complains("--snapshot");
+    let accept =
+        ["--yes", "--snapshot", &whole().first, "--accept", "freshness=before the theft", "--accept", "payout=off"];
+    let ended = machine.run("wallet-compromise", &accept).exits(0).prints("stolen-keys-off");
+    assert_eq!(machine.count(Shop::BTCPAY, "\"ApiKeys\""), "0");
+    assert_eq!(machine.count(Shop::BTCPAY, "\"PayoutProcessors\""), "0");
+    let active =
+        "SELECT count(*)::text FROM \"Webhooks\" WHERE \"Blob2\"->>'active' = 'true' OR \"Blob2\"->>'secret' <> ''";
+    assert_eq!(machine.cluster.query(Shop::BTCPAY, active).unwrap()[0][0].as_deref(), Some("0"));
+    assert!(!machine.at(&host().lightning("hsm_secret")).exists(), "{ended}");
+    assert!(!machine.at(&host().env.path("medusa/.env")).exists(), "{ended}");
+    ended.prints("every password and key in it").keeps_quiet_about(crate::support::host::SHOP_SECRET);
+}
+
+#[test]
+fn a_broken_channel_database_is_kept_aside_and_never_replaced_by_an_old_one() {
+    let machine = Machine::new();
+    let wallet = machine.at(&host().lightning("lightningd.sqlite3"));
+    fs::create_dir_all(wallet.parent().unwrap()).unwrap();
+    for file in ["hsm_secret", "emergency.recover"] {
+        let to = machine.at(&host().lightning(file));
+        fs::copy(host().lightning(file), to).unwrap();
+    }
+    fs::write(&wallet, "SQLite format 3\0 and then nothing that makes sense").unwrap();
+    fs::write(wallet.with_file_name("lightningd.sqlite3-journal"), "half a journal").unwrap();
+    machine.run("cln-db-corruption", &["--yes", "--accept", BURNT]).exits(0).prints("holds          damaged-kept");
+    assert!(!wallet.exists() && !wallet.with_file_name("lightningd.sqlite3-journal").exists());
+    let aside = wallet.with_file_name(format!("lightningd.sqlite3.replaced-{}", whole().second));
+    assert!(fs::read_to_string(aside.join("lightningd.sqlite3")).unwrap().contains("nothing that makes sense"));
+    assert!(aside.join("lightningd.sqlite3-journal").exists());
+}
+
+#[test]
+fn scenarios_that_only_look_change_nothing() {
+    let machine = Machine::in_service();
+    let before = tree(&machine.root);
+    let databases = machine.databases();
+    for (scenario, sign) in
+        [("integration-outage", "signed off by"), ("bitcoin-node-corruption", "lightningd"), ("disk-full", "MiB free")]
+    {
+        machine.run(scenario, &["--yes"]).exits(0).prints(sign).prints("holds          nothing-touched");
+        assert_eq!(tree(&machine.root), before, "{scenario}");
+    }
+    assert_eq!(machine.databases(), databases);
+    machine.run("integration-outage", &["--yes"]).exits(0).prints("webhook").prints("resolver");
+}
+
+#[test]
+fn a_node_that_runs_is_left_alone() {
+    let machine = Machine::new();
+    let socket = machine.at(&host().lightning("lightning-rpc"));
+    fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let before = tree(&machine.root);
+    machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(21).complains("running");
+    assert_eq!(tree(&machine.root), before);
+    drop(listener);
+}
+
+#[test]
+fn a_restore_that_is_killed_again_and_again_ends_as_one_that_is_not() {
+    let machine = Machine::new();
+    let folder = machine.root.join(format!("var/lib/relay-backup/restore/server-loss-{}", whole().second));
+    let journal = folder.join("journal.jsonl");
+    let done = || fs::read_to_string(&journal).unwrap_or_default().matches("\"event\":\"done\"").count();
+    let steps = 18;
+    let mut kills = 0;
+    for wanted in 0..steps {
+        let running = machine.command("server-loss", &["--yes", "--accept", BURNT]).start();
+        while !running.has_ended() && (done() < wanted || !journal.exists()) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        running.signal(rustix::process::Signal::KILL);
+        kills += usize::from(running.ends().code.is_none());
+    }
+    assert!(kills > steps / 2, "{kills} of {steps} runs were killed");
+    machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(0).prints("What is left to do");
+    let calm = Machine::in_service();
+    let lightning = |machine: &Machine| {
+        let folder = machine.at(&host().lightning(""));
+        let contents = tree(&folder).into_iter();
+        let relative =
+            contents.map(|(path, (mode, _, content))| (path.strip_prefix(&folder).unwrap().to_owned(), mode, content));
+        relative.collect::<Vec<_>>()
+    };
+    assert_eq!(lightning(&machine), lightning(&calm));
+    assert_eq!(machine.databases(), calm.databases());
+    assert_eq!(machine.count(Shop::BTCPAY, "\"Invoices\""), calm.count(Shop::BTCPAY, "\"Invoices\""));
+    let medusa = |machine: &Machine| tree(&machine.at(&host().env.path("medusa"))).len();
+    assert_eq!(medusa(&machine), medusa(&calm));
+}
+
+#[test]
+fn a_secret_under_a_passphrase_comes_back_too() {
+    let host = Host::new();
+    let fixtures = Path::new("tests/fixtures/cln/hsm_secret");
+    let secret = fs::read(fixtures.join("encrypted.hsm_secret")).unwrap();
+    host.replace("hsm_secret", &secret);
+    host.init();
+    // What is in emergency.recover cannot be told without the passphrase.
+    let ended = host.run(&["backup"]);
+    assert!([Some(0), Some(3)].contains(&ended.code), "{ended}");
+    let root = host.env.path("new-root");
+    fs::create_dir(&root).unwrap();
+    let text = host.policy_text().replace(host.state().to_str().unwrap(), host.env.path("new-state").to_str().unwrap());
+    let policy = host.env.write("new-policy.toml", text, 0o600);
+    let key = host.signing_key();
+    let fixed = ["--policy", policy.to_str().unwrap(), "restore", "--scenario", "server-loss", "--yes"];
+    let rest = ["--root", root.to_str().unwrap(), "--signing-key", &key, "--identity", host.identity()];
+    host.env.run(&[&fixed[..], &rest, &["--accept", BURNT]].concat()).exits(0).prints("which needs a passphrase");
+    let at = root.join(host.lightning("hsm_secret").strip_prefix("/").unwrap());
+    assert_eq!(fs::read(at).unwrap(), secret);
+}
