@@ -14,6 +14,7 @@ use crate::policy::VaultUrl;
 use crate::sandbox::cluster::Cluster;
 use crate::sandbox::node::{Moment, Wallet, wallet_content};
 use crate::sandbox::shop::{Shop, Size};
+use crate::seal::sign::SigningKey;
 use crate::vault::layout::{ObjectKey, Prefix};
 use crate::vault::{Trouble, Vault, VaultError};
 use std::collections::BTreeMap;
@@ -93,6 +94,8 @@ pub(super) struct Stage<'c> {
     store: Store,
     sizes: BTreeMap<String, u64>,
     flipped: Option<(ObjectKey, Vec<u8>)>,
+    /// The PostgreSQL server of the machine that the lost one is restored to.
+    fresh: Option<Cluster>,
 }
 
 /// Where the demo's vault is.
@@ -144,7 +147,18 @@ impl<'c> Stage<'c> {
         let mut wallet = Wallet::create(&lightning).map_err(FileError::io("make the wallet in", &lightning))?;
         wallet.live_until(Moment::ChannelsOpen).map_err(FileError::io("play the wallet's life into", &lightning))?;
         let program = edge.program.clone();
-        Ok(Self { edge, sandbox, program, cluster, shop, wallet, store, sizes: BTreeMap::new(), flipped: None })
+        Ok(Self {
+            edge,
+            sandbox,
+            program,
+            cluster,
+            shop,
+            wallet,
+            store,
+            sizes: BTreeMap::new(),
+            flipped: None,
+            fresh: None,
+        })
     }
 
     fn path(&self, inside: &str) -> PathBuf {
@@ -179,13 +193,52 @@ impl<'c> Stage<'c> {
         fsio::create_durably(&self.path("policy.toml"), policy.as_bytes(), 0o600).map_err(|error| chain(&error))
     }
 
+    /// A machine that the lost one is restored to: an empty root, an empty PostgreSQL server, and the policy with the
+    /// address of that server and the old host's key.
+    pub(super) fn new_machine(&mut self) -> Result<(), String> {
+        let cluster = Cluster::start(&self.edge.scratch).map_err(|error| chain(&error))?;
+        let path = self.sandbox.path().display().to_string();
+        let policy = std::fs::read_to_string(self.path("policy.toml")).map_err(|error| chain(&error))?;
+        // What the printed kit would say.
+        let key = SigningKey::read(&self.path("host/state/signing.key")).map_err(|error| chain(&error))?;
+        let key = key.public().to_base64();
+        let policy = policy
+            .replace(&self.cluster.url("postgres"), &cluster.url("postgres"))
+            .replace(&format!("{path}/host/state"), &format!("{path}/new-state"))
+            .replace("[objectives]", &format!("[[keys.trusted]]\nrole = \"node\"\nkey = \"{key}\"\n\n[objectives]"));
+        fsio::create_folder(&self.path("new"), 0o700).map_err(|error| chain(&error))?;
+        fsio::create_durably(&self.path("new-policy.toml"), policy.as_bytes(), 0o600).map_err(|error| chain(&error))?;
+        self.fresh = Some(cluster);
+        Ok(())
+    }
+
+    /// Holds what was restored against what is on the host.
+    pub(super) fn compare_machine(&self) -> Result<(), String> {
+        let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+        let secret = self.wallet.secret();
+        for live in [secret.clone(), secret.with_file_name("emergency.recover"), self.path("host/medusa/.env")] {
+            let restored = self.path("new").join(live.strip_prefix("/").unwrap_or(&live));
+            if read(&live)? != read(&restored)? {
+                return Err(format!("{} differs", restored.display()));
+            }
+        }
+        let wallet = self.wallet.database();
+        let restored = self.path("new").join(wallet.strip_prefix("/").unwrap_or(&wallet));
+        if restored.exists() { Err("the old channel database lies where a node would start".into()) } else { Ok(()) }
+    }
+
     /// Runs a verb as a user would and shows it; an error unless it ends with this exit code. Gives what it said.
     pub(super) fn verb(&self, arguments: &[&str], wanted: i32) -> Result<String, String> {
+        self.verb_of("DEMO/policy.toml", arguments, wanted)
+    }
+
+    /// The same under another policy.
+    pub(super) fn verb_of(&self, policy: &str, arguments: &[&str], wanted: i32) -> Result<String, String> {
         let demo = self.sandbox.path().display().to_string();
-        say(self.edge, &format!("   $ relay-backup --policy DEMO/policy.toml {}", arguments.join(" ")));
+        say(self.edge, &format!("   $ relay-backup --policy {policy} {}", arguments.join(" ")));
         let output = Exec::new(&self.program)
             .arg("--policy")
-            .arg(self.path("policy.toml"))
+            .arg(policy.replace("DEMO", &demo))
             .arg("--no-progress")
             .args(arguments.iter().map(|argument| argument.replace("DEMO", &demo)))
             .output()
