@@ -1,6 +1,7 @@
 //! Which database schema a release of lightningd knows: it refuses a database that a newer one has written.
 
-/// Releases, each as year and month, and the newest schema each knows (`wallet/migrations.c`: the last index).
+/// Releases, each as year and month, and the newest schema each knows (`wallet/migrations.c`: the last index). The tree
+/// on the way from 26.06 to 26.09 had 286 already.
 const SCHEMAS: [((u32, u32), i64); 5] =
     [((25, 9), 276), ((25, 12), 280), ((26, 4), 282), ((26, 6), 282), ((26, 9), 286)];
 
@@ -28,7 +29,8 @@ mod tests {
             ("v26.04rc1", Some(282)),
             ("v26.05-12-gabcdef", Some(282)),
             ("v26.06", Some(282)),
-            ("v27.02", Some(282)),
+            ("v26.09", Some(286)),
+            ("v27.02", Some(286)),
             ("v24.11", None),
             ("lightningd", None),
             ("", None),

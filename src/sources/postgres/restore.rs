@@ -23,6 +23,8 @@ use crate::facts::postgres::DatabaseFacts;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// How the comments begin that say what a database is to a restore.
+const MARK: &str = "relay-backup: ";
 /// Longest name of a database, in bytes (`NAMEDATALEN`).
 const NAME_BYTES_MAX: usize = 63;
 
@@ -105,7 +107,7 @@ impl Landing<'_> {
     }
 
     fn mark(&self, what: &str) -> String {
-        format!("relay-backup: {what} from snapshot {} by run {}", self.snapshot, self.run)
+        format!("{MARK}{what} from snapshot {} by run {}", self.snapshot, self.run)
     }
 
     /// How far an earlier run has come.
@@ -224,6 +226,13 @@ impl Landing<'_> {
         Ok(Swapped { replaced: there.then_some(replaced) })
     }
 
+    /// Whether the fresh database is what another restore of this snapshot left: nobody knows what became of it since.
+    pub fn is_left_over(&self) -> Result<bool, RestoreError> {
+        let mark = comment(&self.server.connect()?, &self.fresh_name())?;
+        let ours = [self.mark("being restored"), self.mark("proved")];
+        Ok(mark.is_some_and(|mark| mark.starts_with(MARK) && !ours.contains(&mark)))
+    }
+
     /// Drops the fresh database, which is ours alone: one without our mark stays and is an error.
     pub fn discard(&self) -> Result<(), RestoreError> {
         let session = self.server.connect()?;
@@ -231,8 +240,7 @@ impl Landing<'_> {
         if !exists(&session, &fresh)? {
             return Ok(());
         }
-        let ours = [self.mark("being restored"), self.mark("proved")];
-        if !comment(&session, &fresh)?.is_some_and(|mark| ours.contains(&mark)) {
+        if !comment(&session, &fresh)?.is_some_and(|mark| mark.starts_with(MARK)) {
             return Err(RestoreError::NotEmpty { database: fresh });
         }
         Ok(session.execute("drop the fresh database", &format!("DROP DATABASE {}", quote_name(&fresh)))?)

@@ -43,6 +43,9 @@ impl<'a> Applier<'a> {
         if stand == Stand::Swapped {
             return Ok(());
         }
+        if landing.is_left_over()? {
+            landing.discard()?;
+        }
         let made = landing.make(facts)?;
         if landing.stand()? != Stand::Filled {
             opener.through_pipe(artifact, |dump| Ok(landing.fill(dump)?))?;

@@ -180,9 +180,11 @@ fn only_a_copy_that_is_equal_can_be_swapped_and_only_what_is_ours_is_dropped() {
 
     cluster.execute("postgres", &format!("COMMENT ON DATABASE {fresh} IS 'somebody''s'")).unwrap();
     assert!(matches!(landing.discard(), Err(RestoreError::NotEmpty { .. })));
-    let mark = format!("COMMENT ON DATABASE {fresh} IS 'relay-backup: being restored from snapshot {snapshot}'");
+    let mark = format!("COMMENT ON DATABASE {fresh} IS 'relay-backup: proved from snapshot {snapshot} by run two'");
     cluster.execute("postgres", &mark).unwrap();
+    assert!(landing.is_left_over().unwrap(), "another restore's, which was given up");
     landing.discard().unwrap();
+    assert!(!landing.is_left_over().unwrap());
     landing.discard().unwrap();
     assert_eq!(landing.stand().unwrap(), Stand::NotBegun);
     assert_eq!(count(&cluster, &database, "t"), "50");
