@@ -348,3 +348,54 @@ fn a_secret_under_a_passphrase_comes_back_too() {
     let at = root.join(host.lightning("hsm_secret").strip_prefix("/").unwrap());
     assert_eq!(fs::read(at).unwrap(), secret);
 }
+
+#[test]
+fn an_lnd_host_comes_back_with_its_channel_backup_and_without_its_channel_database() {
+    let mut host = Host::new();
+    host.sources.remove(0);
+    let chain = "lnd/data/chain/bitcoin/regtest";
+    let backup = host.env.write(&format!("{chain}/channel.backup"), [7; 300], 0o600);
+    let macaroon = host.env.write(&format!("{chain}/admin.macaroon"), "made-up-macaroon", 0o640);
+    let lnd = format!("kind = \"lnd\"\nlnd_dir = \"{}\"\nnetwork = \"regtest\"", host.env.path("lnd").display());
+    host.sources.push(("lnd".to_owned(), lnd));
+    host.write_policy();
+    host.init();
+    host.backup();
+    let root = host.env.path("new-root");
+    fs::create_dir(&root).unwrap();
+    let text = host.policy_text().replace(host.state().to_str().unwrap(), host.env.path("new-state").to_str().unwrap());
+    let policy = host.env.write("new-policy.toml", text, 0o600);
+    let key = host.signing_key();
+    let fixed = ["--policy", policy.to_str().unwrap(), "restore", "--scenario", "lnd-server-loss", "--yes"];
+    let rest = ["--root", root.to_str().unwrap(), "--signing-key", &key, "--identity", host.identity()];
+    let ended = host.env.run(&[&fixed[..], &rest, &["--accept", BURNT]].concat()).exits(0);
+    let at = |path: &Path| root.join(path.strip_prefix("/").unwrap());
+    assert_eq!(fs::read(at(&backup)).unwrap(), [7; 300]);
+    assert_eq!((fs::read(at(&macaroon)).unwrap(), mode(&at(&macaroon))), (b"made-up-macaroon".to_vec(), 0o640));
+    ended
+        .prints("holds          channel-backup-placed")
+        .prints("restorechanbackup")
+        .keeps_quiet_about("made-up-macaroon");
+}
+
+#[test]
+fn on_a_bare_machine_the_key_is_confirmed_from_the_paper() {
+    let machine = Machine::new();
+    let key = whole().host.signing_key();
+    // `script` gives the program a terminal to ask at.
+    let ask = |typed: &str| {
+        let line = format!(
+            "{} restore --vault {} --identity {}",
+            env!("CARGO_BIN_EXE_relay-backup"),
+            machine.bare.vault.url(),
+            whole().host.identity()
+        );
+        machine.bare.env.program("script").args(["-qec", &line, "/dev/null"]).stdin(format!("{typed}\n")).ends()
+    };
+    let ended = ask(&key[..12]).exits(0);
+    assert!(ended.stdout.contains(&key) && ended.stdout.contains(&whole().second), "{ended}");
+    let ended = ask("RWnotTheKey1").exits(2);
+    assert!(ended.stdout.contains("no key in this vault begins like the one on your kit"), "{ended}");
+    assert!(!ended.stdout.contains(&whole().second), "{ended}");
+    ask("RW").exits(2);
+}

@@ -2,7 +2,7 @@
 //! checked for its meaning while it lay staged beside its place.
 
 use super::Applier;
-use crate::artifact::ArtifactKind;
+use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::fsio::FileError;
 use crate::base::ids::ArtifactName;
 use crate::base::limits::EMERGENCY_BYTES_MAX;
@@ -92,6 +92,14 @@ impl<'a> Applier<'a> {
         kind: ArtifactKind,
         place: &Place<'_>,
     ) -> Result<(), Error> {
+        let (_, artifact) = self.artifact(name)?;
+        if kind == ArtifactKind::ClnWallet || self.ground.toxicity(artifact) == Toxicity::Toxic {
+            return Err(Error::Refused {
+                guard: "stale",
+                reason: format!("{name} holds channel state, and is no plain file to be placed"),
+                hint: "quarantine it; only a planned migration places a channel database".into(),
+            });
+        }
         let checked = self.stage(name, kind, place)?;
         let placed = checked.publish()?;
         self.gathered.findings.extend(placed.findings);
