@@ -1,7 +1,7 @@
 //! `restore`: the way back out of a disaster.
 
 use super::{Edge, wanted};
-use crate::base::fsio;
+use crate::base::fsio::{self, FileError};
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
 use crate::cli::Restore;
 use crate::engine::Error;
@@ -15,6 +15,7 @@ use crate::seal::sign::VerifyingKey;
 use crate::target::{Owners, Root};
 use crate::ui::Answer;
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How many letters of a signing key a person compares with the kit.
@@ -80,7 +81,14 @@ fn overview(edge: &Edge<'_>, args: &Restore) -> Result<Answer, Failure> {
 fn load(name: &str, folder: Option<&Path>) -> Result<Scenario, Failure> {
     let Some(folder) = folder else { return Ok(scenario::embedded(name).map_err(Error::from)?) };
     let file = folder.join(format!("{name}.toml"));
-    fsio::check_unchangeable(&file)?;
+    // Its steps run with our rights: nobody else may have written it, or may put another in its place.
+    for path in [folder, &file] {
+        fsio::check_unchangeable(path)?;
+        let owner = std::fs::metadata(path).map_err(FileError::io("look at", path))?.uid();
+        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+            return Err(Failure::usage(format!("{} belongs to somebody else, who could change it", path.display())));
+        }
+    }
     let bytes = fsio::read(&file, crate::base::limits::SCENARIO_BYTES_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(Scenario::parse(&text, &file).map_err(Error::from)?)

@@ -64,6 +64,26 @@ pub(super) fn refuse_behind_fence(root: &Root, policy: &Policy) -> Result<(), Er
     Ok(())
 }
 
+/// Refuses a restore over a node that left this machine with a final snapshot: its fence is not the restore's to lower.
+pub(super) fn refuse_departed(root: &Root, policy: &Policy) -> Result<(), Error> {
+    for source in policy.sources.iter().filter(|source| matches!(source.kind, SourceKind::Cln { .. })) {
+        let Some(home) = Home::of(source)? else { continue };
+        if let home::Standing::Away(snapshot) = home.standing(root)? {
+            return Err(Error::Refused {
+                guard: "twin",
+                reason: format!(
+                    "the node left this machine with the final snapshot {snapshot}: the text at {} keeps it from starting \
+                     here, and it may be running elsewhere",
+                    root.path_of(home.wallet()).display()
+                ),
+                hint: "if it was not moved after all, run `relay-backup undo-final` here; else leave this machine off"
+                    .into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// How the nodes of the policy stand. An error where a restore's fence stands, or where none can be moved.
 pub(super) fn standing(root: &Root, policy: &Policy) -> Result<Standing, Error> {
     let mut away = Vec::new();

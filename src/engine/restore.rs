@@ -13,6 +13,7 @@ pub mod journal;
 pub mod probe;
 pub mod values;
 
+use super::departure;
 use super::opening::Opener;
 use super::progress::Event;
 use super::reading::{Opened, Place, Reader, Wanted, open_snapshot};
@@ -21,11 +22,11 @@ use super::{Context, Error};
 use crate::base::fsio::FileError;
 use crate::base::lock::Lock;
 use crate::guard::facts::{Claim, Known};
-use crate::guard::{self, Acceptances, Judged};
-use crate::plan::{Owner, Plan};
+use crate::guard::{self, Acceptances, Guard, Judged};
+use crate::plan::{Action, Owner, Plan, PlannedStep, UnitChange, UnitRole};
 use crate::policy::{self, Policy, SourceKind};
 use crate::report::Finding;
-use crate::scenario::{Do, Purpose, Scenario, Which};
+use crate::scenario::{Assertion, Do, Purpose, Scenario, Which};
 use crate::seal::identity::Identities;
 use crate::target::Root;
 use apply::{Applier, Gathered, How, Person};
@@ -177,6 +178,14 @@ pub fn restore(
         values: &values,
     };
     let plan = expand::expand(&ground);
+    if let Some(policy) = &placed
+        && plan.fences().next().is_some()
+    {
+        departure::refuse_departed(request.root, policy)?;
+    }
+    if !request.root.is_machine() {
+        refuse_unnamed_servers(policy, &plan)?;
+    }
     let run = Run { context, reader, request, chosen: chosen.as_ref(), policy: placed.as_ref(), ground: &ground };
     match request.mode {
         Mode::DryRun => run.dry(plan),
@@ -232,6 +241,38 @@ fn placing_policy(own: Option<&Policy>, opened: &Opened) -> Result<Policy, Error
     Ok(placing)
 }
 
+/// Below another root the server that the lost host used may be this machine's own: it must be named on purpose.
+fn refuse_unnamed_servers(own: Option<&Policy>, plan: &Plan) -> Result<(), Error> {
+    let named = |server: &crate::plan::ServerUrl| {
+        let mut sources = own.into_iter().flat_map(|own| &own.sources);
+        sources.any(|source| matches!(&source.kind, SourceKind::Postgres { url, .. } if *url == server.0))
+    };
+    let unnamed = plan.actions().find_map(|action| match action {
+        Action::RestoreRoles { server, .. }
+        | Action::RestoreDatabase { server, .. }
+        | Action::SwapDatabase { server, .. }
+        | Action::Burn { server, .. }
+            if !named(server) =>
+        {
+            Some(server)
+        }
+        _ => None,
+    });
+    match unnamed {
+        None => Ok(()),
+        Some(server) => Err(Error::Refused {
+            guard: "rollback",
+            reason: format!(
+                "the databases would go to {}, which only the lost host's policy names: below another root that may be \
+                 this machine's own server",
+                server.0
+            ),
+            hint: "give --policy FILE with a [[source]] of the same name and the url of the server that is meant"
+                .into(),
+        }),
+    }
+}
+
 fn ourselves() -> Owner {
     let own = crate::target::Owner::ourselves();
     Owner { user: own.user, uid: own.uid, group: own.group, gid: own.gid }
@@ -265,7 +306,8 @@ impl<'a> Run<'a> {
 
     fn apply(&self, plan: Plan) -> Result<RestoreReport, Error> {
         let folder = restore_folder(self.request.scenario.name.as_str(), self.ground.snapshot());
-        let touches = !plan.touches().is_empty();
+        let runs = plan.actions().any(|action| matches!(action, Action::Run { .. }));
+        let touches = runs || !plan.touches().is_empty();
         let at = self.request.root.path_of(&folder);
         let run = self.run_of(&at, &plan)?;
         let first = self.probe(&plan, &run, claiming::foreseen(self.reader, &plan), None)?;
@@ -308,15 +350,39 @@ impl<'a> Run<'a> {
         for number in 0..self.request.scenario.steps.len() {
             if claiming::places(cleared.get(), number) {
                 // Hours may have passed: the old host may have given a sign of life, or somebody else a claim.
+                let claim = claiming::take(self.context, self.reader, cleared.get(), &mut journal)?;
                 let fences: Vec<_> =
                     applier.gathered.fences.iter().map(|(place, fence)| (place.clone(), fence)).collect();
-                let facts = self.probe_behind(cleared.get(), &run, claim.clone(), begun, &fences)?;
+                let facts = self.probe_behind(cleared.get(), &run, claim, begun, &fences)?;
                 cleared = guard::judge(cleared.get().clone(), &facts, self.request.acceptances).clear()?;
             }
             let Some(step) = cleared.steps().nth(number) else { break };
+            if opens_the_way(step.get()) && !journal.done.contains_key(&step.get().id) {
+                self.look_before_the_way_is_open(&mut applier, &mut journal, cleared.get(), (&run, begun))?;
+            }
             applier.step(&step, &mut journal)?;
         }
         self.conclude(applier, &mut journal, report, &folder)
+    }
+
+    /// Before lightningd can start again: what must hold, and whether the old host came back meanwhile.
+    fn look_before_the_way_is_open(
+        &self,
+        applier: &mut Applier<'a>,
+        journal: &mut Journal,
+        plan: &Plan,
+        (run, begun): (&str, Option<jiff::Timestamp>),
+    ) -> Result<(), Error> {
+        for must in self.request.scenario.must_hold.iter().filter(|must| must.what != Assertion::FenceLowered) {
+            if let Outcome::Fails(why) = check::holds(applier, must.what)? {
+                journal.add(self.context.now(), Line::NotHeld { what: must.what.as_str().to_owned() })?;
+                return Err(Error::DoesNotHold { what: must.what.meaning().to_owned(), why });
+            }
+        }
+        let facts = self.probe(plan, run, Known::Is(Claim::NotTaken), begun)?;
+        let judgement = guard::judge(plan.clone(), &facts, self.request.acceptances);
+        let twin: Vec<_> = judgement.refusals().filter(|refusal| refusal.guard == Guard::Twin).cloned().collect();
+        if twin.is_empty() { Ok(()) } else { Err(guard::Refused { refusals: twin }.into()) }
     }
 
     /// Looks at what must hold, and writes the follow-up list.
@@ -355,6 +421,7 @@ impl<'a> Run<'a> {
             self.write_followup(&mut applier, &report, folder)?;
         }
         if let Some((what, why)) = failed {
+            journal.add(self.context.now(), Line::NotHeld { what: what.to_owned() })?;
             return Err(Error::DoesNotHold { what: what.to_owned(), why });
         }
         journal.add(self.context.now(), Line::Finished)?;
@@ -484,6 +551,18 @@ impl<'a> Run<'a> {
             findings: self.reader.findings.clone(),
         }
     }
+}
+
+/// Whether a step lets a node start again.
+fn opens_the_way(step: &PlannedStep) -> bool {
+    let opens = |action: &Action| match action {
+        Action::LowerFence { .. } => true,
+        Action::Unit { role, change, .. } => {
+            *change == UnitChange::Start && matches!(role, UnitRole::CoreLightning | UnitRole::Lnd)
+        }
+        _ => false,
+    };
+    step.actions.iter().any(opens)
 }
 
 fn newest_sign(facts: &guard::facts::Facts) -> Option<jiff::Timestamp> {

@@ -160,7 +160,7 @@ fn with_no_other_vault_the_run_fails_and_the_next_uses_what_was_put() {
     host.run(&["backup"]).exits(1).complains("403 AccessDenied").complains("check the credentials of vault offsite");
     assert_eq!(stored("alone-offsite", "/manifest.json$"), [""; 0]);
     let sealed = stored("alone-offsite", "/segments/");
-    assert!(sealed.len() > 2, "{sealed:?}");
+    assert!(!sealed.is_empty());
     proxy.heal();
     let before = proxy.count(On::Put, "/segments/");
     host.run(&["backup"]).exits(0);

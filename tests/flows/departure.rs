@@ -219,6 +219,8 @@ fn what_was_claimed_or_may_have_been_is_not_undone() {
     host.run(&["verify"]).exits(0).keeps_quiet_about("claims");
     // Whoever puts the database back by hand is told at every backup.
     let aside = host.lightning(&format!("lightningd.sqlite3.replaced-final-{snapshot}/lightningd.sqlite3"));
+    // The fence is read-only.
+    fs::remove_file(wallet(&host)).unwrap();
     fs::copy(aside, wallet(&host)).unwrap();
     for _ in 0..2 {
         host.run(&["backup"]).exits(1).complains("two copies of this node may be running").complains("new-shop");
@@ -305,8 +307,8 @@ fn killed_at_any_moment_it_never_leaves_two_places_to_start() {
     leave(&host);
 }
 
-/// A new machine for the node: an empty root, and the host's own policy with another state folder.
-fn restore(host: &Host, root: &str, more: &[&str]) -> crate::support::env::Ended {
+/// A scenario on a new machine for the node: an empty root, and the host's own policy with another state folder.
+fn restoring(host: &Host, scenario: &str, root: &str, more: &[&str]) -> crate::support::env::Run {
     let folder = host.env.path(root);
     fs::create_dir_all(&folder).unwrap();
     let text = host.policy_text().replace(host.state().to_str().unwrap(), host.env.path("new-state").to_str().unwrap());
@@ -314,9 +316,13 @@ fn restore(host: &Host, root: &str, more: &[&str]) -> crate::support::env::Ended
     let (key, folder) = (host.signing_key(), folder.display().to_string());
     // A release that knows the schema of the recorded node.
     host.env.fake("lightningd", "echo v26.09");
-    let fixed = ["--policy", policy.to_str().unwrap(), "restore", "--scenario", "planned-migration", "--root", &folder];
+    let fixed = ["--policy", policy.to_str().unwrap(), "restore", "--scenario", scenario, "--root", &folder];
     let rest = ["--signing-key", &key, "--identity", host.identity(), "--yes"];
-    host.env.run(&[&fixed[..], &rest, more].concat())
+    host.env.relay_backup(&[&fixed[..], &rest, more].concat())
+}
+
+fn restore(host: &Host, root: &str, more: &[&str]) -> crate::support::env::Ended {
+    restoring(host, "planned-migration", root, more).ends()
 }
 
 /// Where the new machine's database belongs.
@@ -367,4 +373,58 @@ fn what_does_not_move_with_it_is_told() {
     assert_safe(&host);
     host.run(&UNDO).exits(3).complains("pulled").prints("in its place again");
     assert!(finals(&host).is_empty() && is_here(&host));
+}
+
+#[test]
+fn a_move_that_is_cut_off_after_the_database_is_in_place_goes_on() {
+    let host = host();
+    let snapshot = leave(&host);
+    let folder = host.env.path("new").join(format!("var/lib/relay-backup/restore/planned-migration-{snapshot}"));
+    let placed =
+        || fs::read_to_string(folder.join("journal.jsonl")).is_ok_and(|text| text.contains("\"place-database\""));
+    for at in ["placed", "noted"] {
+        let running = restoring(&host, "planned-migration", "new", &[]).start();
+        let is_there = || {
+            if at == "placed" {
+                fs::read(new_wallet(&host, "new")).is_ok_and(|b| b.starts_with(b"SQLite"))
+            } else {
+                placed()
+            }
+        };
+        while !running.has_ended() && !is_there() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        running.signal(Signal::KILL);
+        running.ends();
+    }
+    let ended = restore(&host, "new", &[]);
+    // The last run before it may have come to its end: then its work is found as it should be.
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let database = fs::read(new_wallet(&host, "new")).unwrap();
+    assert!(database.starts_with(b"SQLite format 3\0"));
+}
+
+#[test]
+fn no_restore_lowers_the_fence_of_a_node_that_has_moved() {
+    let host = host();
+    leave(&host);
+    let fence = fs::read(wallet(&host)).unwrap();
+    // The old machine, seen below a root: what lies there is what lies on it.
+    let root = host.env.path("old");
+    let below = root.join(host.env.path("lightning").strip_prefix("/").unwrap());
+    fs::create_dir_all(below.parent().unwrap()).unwrap();
+    let copied = host.env.program("cp").args(["-a"]).arg(host.env.path("lightning")).arg(&below).ends();
+    assert_eq!(copied.code, Some(0), "{copied}");
+    for scenario in ["cln-db-corruption", "server-loss", "planned-migration"] {
+        let ended = restoring(&host, scenario, "old", &["--accept", "twin=it looks broken to me"]).ends().exits(21);
+        assert!(ended.stderr.contains("undo-final"), "{ended}");
+    }
+    assert_eq!(fs::read(new_wallet(&host, "old")).unwrap(), fence);
+}
+
+#[test]
+fn a_vault_that_was_not_looked_at_may_know_better() {
+    let host = host();
+    let ended = restoring(&host, "server-loss", "new", &["--vault", "local"]).ends().exits(21);
+    assert!(ended.stderr.contains("1 more vaults that were not looked at"), "{ended}");
 }

@@ -94,6 +94,8 @@ pub struct Gathered<'a> {
     pub moved: Vec<PathBuf>,
     /// What was looked at.
     pub inspected: Vec<Inspected>,
+    /// API keys that were burnt, by label and database.
+    pub burnt_keys: Vec<(String, String)>,
     /// Whose the final snapshot is.
     pub claim: Option<Claim>,
 }
@@ -125,13 +127,26 @@ impl<'a> Applier<'a> {
     /// What even a step that is done needs again: locks end with the process that held them.
     fn again(&mut self, step: &Cleared<&PlannedStep>, journal: &Journal) -> Result<(), Error> {
         for action in step.actions() {
-            if let Action::RaiseFence { lightning } = action.get()
-                && !self.is_lowered(lightning, journal)
-            {
-                self.raise(lightning)?;
+            match action.get() {
+                Action::RaiseFence { lightning } if !self.is_lowered(lightning, journal) => self.raise(lightning)?,
+                // A machine that started again in between has started it again.
+                Action::Unit { unit, change: UnitChange::Stop, .. } if !self.is_started_later(unit, journal) => {
+                    self.unit(unit, UnitChange::Stop)?;
+                }
+                Action::Inspect { what } => {
+                    let inspected = inspect::inspect(self, *what);
+                    self.gathered.inspected.push(inspected);
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    fn is_started_later(&self, unit: &str, journal: &Journal) -> bool {
+        let starts = |step: &&PlannedStep| step.actions.iter().any(|action| action.starts(unit));
+        let plan = super::expand::expand(self.ground);
+        plan.steps.iter().filter(starts).any(|step| journal.done.contains_key(&step.id))
     }
 
     fn is_lowered(&self, lightning: &LightningPlace, journal: &Journal) -> bool {

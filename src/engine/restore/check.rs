@@ -4,6 +4,7 @@ use super::apply::Applier;
 use super::expand::{databases_of, live};
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::fsio;
+use crate::base::ids::ArtifactName;
 use crate::engine::Error;
 use crate::facts::Facts;
 use crate::manifest::Artifact;
@@ -86,6 +87,12 @@ fn in_place(applier: &Applier<'_>, artifact: &Artifact) -> Result<Outcome, Error
 
 fn copied(applier: &Applier<'_>, artifact: &Artifact) -> Result<Outcome, Error> {
     same(applier, artifact, &applier.ground.copy_of(&artifact.name))
+}
+
+/// Whether the artifact of this name is at a path, byte for byte.
+pub(super) fn is_at(applier: &Applier<'_>, name: &ArtifactName, path: &Path) -> Result<bool, Error> {
+    let (_, artifact) = applier.artifact(name)?;
+    Ok(matches!(same(applier, artifact, path)?, Holds(_)))
 }
 
 /// Whether the file at a path is the artifact, byte for byte.
@@ -323,7 +330,8 @@ fn no_stolen_secret(applier: &Applier<'_>) -> Outcome {
 
 fn nothing_touched(applier: &Applier<'_>) -> Outcome {
     let plan = super::expand::expand(applier.ground);
-    let touched = plan.touches().len();
+    let runs = plan.actions().filter(|action| matches!(action, Action::Run { .. })).count();
+    let touched = plan.touches().len() + runs;
     if touched == 0 {
         Holds("the plan touches nothing".into())
     } else {

@@ -145,7 +145,7 @@ fn rotation(applier: &Applier<'_>) -> Vec<String> {
         ));
         lines.push("every rune: `lightning-cli showrunes`, `lightning-cli blacklistrune`".into());
     }
-    for (source, database) in api_keys(applier) {
+    for (source, database) in api_keys(applier).into_iter().chain(applier.gathered.burnt_keys.iter().cloned()) {
         lines.push(format!("BTCPay API key {source} in {database}"));
     }
     for artifact in applier.ground.artifacts() {

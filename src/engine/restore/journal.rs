@@ -54,6 +54,11 @@ pub enum Event {
         /// The step.
         step: StepId,
     },
+    /// Something that must hold did not: every step is looked at again by the next run.
+    NotHeld {
+        /// What.
+        what: String,
+    },
     /// Everything is done and holds.
     Finished,
 }
@@ -129,6 +134,7 @@ impl Journal {
                 Event::Done { step } => {
                     self.done.insert(step.clone(), *at);
                 }
+                Event::NotHeld { .. } => self.done.clear(),
                 Event::Finished => {
                     self.done.clear();
                     self.sign_of_life = None;
@@ -144,8 +150,10 @@ impl Journal {
 
     /// Adds a line, durably.
     pub fn add(&mut self, at: Timestamp, event: Event) -> Result<(), FileError> {
-        if let Event::Done { step } = &event {
-            self.done.insert(step.clone(), at);
+        match &event {
+            Event::Done { step } => drop(self.done.insert(step.clone(), at)),
+            Event::Claim { random } => self.claim = Some(random.clone()),
+            _ => {}
         }
         let mut text = serde_json::to_vec(&Line { at, event })
             .map_err(|error| FileError::io("write to", &self.path)(std::io::Error::other(error)))?;

@@ -87,6 +87,8 @@ impl Scene {
     /// Puts a file below the root.
     pub(super) fn put(&self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) {
         fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        // One that is read-only is replaced, not written to.
+        fs::remove_file(self.at(path)).ok();
         fs::write(self.at(path), bytes).unwrap();
         fs::set_permissions(self.at(path), fs::Permissions::from_mode(mode)).unwrap();
     }

@@ -77,6 +77,7 @@ impl<'a> Applier<'a> {
             (None, None) => landing.prove(facts)?,
         };
         if let Some(replaced) = landing.swap(proved)?.replaced {
+            self.gathered.moved.push(replaced.clone().into());
             let message = format!("the database that was in its place is kept as {replaced}");
             self.gathered.findings.push(Finding::new(Level::Note, "database-kept", name.as_str(), message));
         }
@@ -90,6 +91,11 @@ impl<'a> Applier<'a> {
             Burn::Webhooks => btcpay::Burn::Webhooks,
             Burn::PayoutProcessors => btcpay::Burn::PayoutProcessors,
         };
+        if what == btcpay::Burn::ApiKeys {
+            let keys = btcpay::api_keys(&server)?;
+            let labels = keys.into_iter().map(|key| (format!("{:?}", key.label), database.to_owned()));
+            self.gathered.burnt_keys.extend(labels);
+        }
         // It was proved before; what is burnt is meant to differ.
         let burnt = btcpay::burn(&server, &[what])?;
         let message = format!(

@@ -9,6 +9,7 @@ use crate::base::limits::EMERGENCY_BYTES_MAX;
 use crate::base::secret::Secret;
 use crate::engine::Error;
 use crate::engine::extract::toxic_warning;
+use crate::engine::restore::check::is_at;
 use crate::engine::restore::expand::databases_of;
 use crate::facts::Facts;
 use crate::guard::Cleared;
@@ -50,7 +51,11 @@ impl<'a> Applier<'a> {
             self.moves_wallet(lightning).then(|| self.aside(&lightning.wallet, Together::Database)).transpose()?;
         let why = Why { command: self.command, snapshot: self.ground.snapshot(), since: self.context.now() };
         let place = fence_place(lightning, self.node_owner());
-        let fence = fence::raise(self.root, &place, &why, aside.as_ref())?;
+        // A run that goes on after the cleared database took the fence's place keeps it, and holds the lock.
+        let fence = match self.moved_in(lightning)? {
+            true => fence::hold(self.root, &place)?,
+            false => fence::raise(self.root, &place, &why, aside.as_ref())?,
+        };
         self.gathered.fences.push((lightning.clone(), fence));
         if let Some(aside) = aside {
             let at = self.root.path_of(aside.folder());
@@ -59,6 +64,16 @@ impl<'a> Applier<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the channel database that the plan places is in its place already, byte for byte.
+    fn moved_in(&self, lightning: &LightningPlace) -> Result<bool, Error> {
+        let plan = super::super::expand::expand(self.ground);
+        let placed = plan.actions().find_map(|action| match action {
+            Action::PlaceChannelDatabase { artifact, to, .. } if to == &lightning.wallet => Some(artifact.clone()),
+            _ => None,
+        });
+        placed.map_or(Ok(false), |artifact| is_at(self, &artifact, &lightning.wallet))
     }
 
     fn moves_wallet(&self, lightning: &LightningPlace) -> bool {
@@ -109,6 +124,9 @@ impl<'a> Applier<'a> {
     /// Puts the channel database over the fence's text. Takes nothing but a cleared action.
     pub(super) fn place_channel_database(&mut self, action: &Cleared<&Action>) -> Result<(), Error> {
         let Action::PlaceChannelDatabase { artifact, to, owner, mode, .. } = action.get() else { return Ok(()) };
+        if is_at(self, artifact, to)? {
+            return Ok(());
+        }
         let checked = self.stage(artifact, ArtifactKind::ClnWallet, &Place { to, owner, mode: *mode })?;
         let fence: Option<&Fence<'_>> =
             self.gathered.fences.iter().find(|(place, _)| &place.wallet == to).map(|(_, fence)| fence);

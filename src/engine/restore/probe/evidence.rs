@@ -172,6 +172,14 @@ impl Reading<'_> {
             let why = said.map_or_else(|| "it was not asked".to_owned(), |finding| finding.message.clone());
             silent.insert(vault.name.clone(), why);
         }
+        // A vault that only this machine's policy names, and that was asked in vain.
+        for finding in &world.reader.findings {
+            if let Ok(name) = finding.subject.parse::<VaultName>()
+                && !self.was_read(&name)
+            {
+                silent.entry(name).or_insert_with(|| finding.message.clone());
+            }
+        }
         let read: BTreeSet<_> = world.reader.places.iter().map(|place| &place.id).collect();
         let written = world.chosen.into_iter().flat_map(|chosen| &chosen.believed.manifest.vaults);
         for head in written.filter(|head| !read.contains(&head.vault)) {
@@ -281,15 +289,10 @@ pub(super) fn candidates(view: &View<'_>) -> Result<BTreeMap<ArtifactName, Known
     Ok(found)
 }
 
-/// Whether the chosen snapshot says that it is its node's last one.
-pub(super) fn chosen_is_final(view: &View<'_>) -> bool {
-    view.world.chosen.is_some_and(|chosen| chosen.believed.manifest.trigger == claim::FINAL)
-}
-
 /// Whether the chosen snapshot is its node's last one and nobody undid that, in any vault.
-fn finality(view: &View<'_>) -> Result<Known<Finality>, Error> {
+pub(super) fn finality(view: &View<'_>) -> Result<Known<Finality>, Error> {
     let Some(chosen) = view.world.chosen else { return Ok(super::unchosen()) };
-    if !chosen_is_final(view) {
+    if chosen.believed.manifest.trigger != claim::FINAL {
         return Ok(Known::Is(Finality::Ordinary));
     }
     if let Some(why) = view.shelf.gap() {

@@ -73,6 +73,12 @@ impl<'a> Shelf<'a> {
                 self.world.reader.findings.iter().map(|finding| format!("{}: {}", finding.subject, finding.message));
             return Some(format!("a vault did not answer ({})", silent.collect::<Vec<_>>().join("; ")));
         }
+        let read: Vec<_> = self.world.reader.places.iter().map(|place| &place.id).collect();
+        let written = self.world.chosen.into_iter().flat_map(|chosen| &chosen.believed.manifest.vaults);
+        let unread = written.filter(|head| !read.contains(&&head.vault)).count();
+        if unread > 0 {
+            return Some(format!("the snapshot was written to {unread} more vaults that were not looked at"));
+        }
         self.stands.iter().find_map(|stand| match &stand.entries {
             Known::Unknown(why) => Some(format!("vault {} cannot be listed: {why}", stand.place.vault.name())),
             Known::Is(_) => None,

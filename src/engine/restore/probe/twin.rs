@@ -6,7 +6,7 @@ use crate::base::ids::{InstanceId, SnapshotId};
 use crate::base::limits::CLOCK_SLACK;
 use crate::engine::Error;
 use crate::engine::state::HostState;
-use crate::guard::facts::{Known, LifeKind, LifeSource, SignOfLife, TwinFacts};
+use crate::guard::facts::{Finality, Known, LifeKind, LifeSource, SignOfLife, TwinFacts};
 use crate::policy::Via;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -74,10 +74,11 @@ fn signs<'a>(view: &'a View<'_>) -> Result<Vec<Sign<'a>>, String> {
 /// The newest sign of another machine; where there is none, of this one.
 fn last(view: &View<'_>, signs: &[Sign<'_>]) -> Result<Option<(SignOfLife, usize)>, Error> {
     let ourselves = this_instance(view);
+    let is_final = matches!(super::evidence::finality(view)?, Known::Is(Finality::Final));
     let mut of_this_machine = None;
     for sign in signs {
         view.world.context.check()?;
-        let found = (told(view, sign, ourselves.as_ref()), sign.stand);
+        let found = (told(view, sign, ourselves.as_ref(), is_final), sign.stand);
         if found.0.source == LifeSource::Other {
             return Ok(Some(found));
         }
@@ -88,11 +89,12 @@ fn last(view: &View<'_>, signs: &[Sign<'_>]) -> Result<Option<(SignOfLife, usize
 
 /// The installation on this machine, where there is one of this node.
 fn this_instance(view: &View<'_>) -> Option<InstanceId> {
-    let policy = view.world.policy.filter(|policy| HostState::exists(policy))?;
+    // Below another root this machine may be the very host that still runs the node.
+    let policy = view.world.policy.filter(|policy| !view.world.is_below && HostState::exists(policy))?;
     HostState::load(policy).ok().map(|state| state.instance)
 }
 
-fn told(view: &View<'_>, sign: &Sign<'_>, ourselves: Option<&InstanceId>) -> SignOfLife {
+fn told(view: &View<'_>, sign: &Sign<'_>, ourselves: Option<&InstanceId>, is_final: bool) -> SignOfLife {
     let Some(id) = sign.snapshot else {
         return SignOfLife {
             at: sign.at,
@@ -113,8 +115,7 @@ fn told(view: &View<'_>, sign: &Sign<'_>, ourselves: Option<&InstanceId>) -> Sig
         (None, None) => format!("the host that put {id} there"),
     };
     let is_ours = instance.is_some() && instance.as_ref() == ourselves;
-    let is_farewell =
-        chosen.is_some_and(|chosen| chosen.believed.manifest.snapshot == *id) && super::evidence::chosen_is_final(view);
+    let is_farewell = is_final && chosen.is_some_and(|chosen| chosen.believed.manifest.snapshot == *id);
     SignOfLife {
         at: sign.at,
         host,
