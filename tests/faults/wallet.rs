@@ -50,7 +50,7 @@ fn copied(mode: &str, bytes: u64, budget: LockBudget) -> CopyStatistics {
 #[test]
 fn a_large_wallet_under_a_writer_without_pause_is_copied_exactly_and_no_commit_fails() {
     let budget = LockBudget::default();
-    let lock = copied("delete", 256 * MIB, budget);
+    let lock = copied("delete", 1024 * MIB, budget);
     assert_eq!(lock.mode, JournalMode::Rollback);
     assert!(u128::from(lock.longest_hold_ms) <= budget.hold_max.as_millis(), "{lock:?}");
 }

@@ -202,18 +202,56 @@ fn host_of(url: &str) -> Option<String> {
 }
 
 fn resolved(host: &str) -> String {
-    let here = match (host, 443).to_socket_addrs() {
-        Ok(addresses) => addresses.map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", "),
-        Err(error) => format!("no answer ({error})"),
+    let shown = |addresses: &BTreeSet<String>| or_none(addresses.iter().cloned().collect()).join(", ");
+    let (here, first): (BTreeSet<String>, String) = match (host, 443).to_socket_addrs() {
+        Ok(addresses) => {
+            let here = addresses.map(|address| address.ip().to_string()).collect();
+            let first = format!("{host}: this host's resolver says {}", shown(&here));
+            (here, first)
+        }
+        Err(error) => (BTreeSet::new(), format!("{host}: this host's resolver has no answer ({error})")),
     };
-    let authoritative = match exec::find("dig", &["/run/current-system/sw/bin".into()]) {
-        Ok(dig) => match Exec::new(dig).args(["+short", "+nssearch", host]).run(b"") {
-            Ok(said) => String::from_utf8_lossy(&said).lines().next().unwrap_or("no answer").to_owned(),
-            Err(error) => format!("not asked ({})", chain(&error)),
-        },
-        Err(_) => "not asked: there is no `dig` here".to_owned(),
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return format!("{first}; it is an address and needs no name server");
+    }
+    match authoritative(host) {
+        Ok((server, there)) if there == here => format!("{first}; so does {server}, which has the authority"),
+        Ok((server, there)) => format!("{first}; {server}, which has the authority, DIFFERS: {}", shown(&there)),
+        Err(why) => format!("{first}; nobody with authority was asked: {why}"),
+    }
+}
+
+/// What a name server of the name's own zone says: the server and the addresses. The error is a sentence.
+fn authoritative(host: &str) -> Result<(String, BTreeSet<String>), String> {
+    // The name comes out of a database: nothing but a name may become an argument.
+    let is_name = host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter));
+    if !is_name || host.starts_with('-') {
+        return Err("it is no name".to_owned());
+    }
+    let dig = exec::find("dig", &["/run/current-system/sw/bin".into()]).map_err(|error| chain(&error))?;
+    let ask = |arguments: &[&str]| {
+        let said = Exec::new(&dig).args(["+short", "+time=3", "+tries=1"]).args(arguments).run(b"");
+        said.map(|said| String::from_utf8_lossy(&said).into_owned()).map_err(|error| chain(&error))
     };
-    format!("{host}: this host's resolver says {here}; the name's own servers: {authoritative}")
+    let mut zone = host;
+    let server = loop {
+        // Of a name below its zone the answer is empty; the zone itself names its servers.
+        if let Some(server) = ask(&[zone, "NS"])?.lines().next() {
+            break server.trim_end_matches('.').to_owned();
+        }
+        zone = zone
+            .split_once('.')
+            .map(|(_, rest)| rest)
+            .filter(|rest| rest.contains('.'))
+            .ok_or("no name server was found")?;
+    };
+    let at = format!("@{server}");
+    let mut addresses = BTreeSet::new();
+    for kind in ["A", "AAAA"] {
+        let said = ask(&["+norecurse", &at, host, kind])?;
+        addresses.extend(said.lines().filter(|line| line.parse::<std::net::IpAddr>().is_ok()).map(str::to_owned));
+    }
+    Ok((server, addresses))
 }
 
 fn space(applier: &Applier<'_>) -> Result<Vec<String>, Error> {
