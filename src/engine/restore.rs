@@ -26,7 +26,7 @@ use crate::guard::{self, Acceptances, Guard, Judged};
 use crate::plan::{Action, Owner, Plan, PlannedStep, UnitChange, UnitRole};
 use crate::policy::{self, Policy, SourceKind};
 use crate::report::Finding;
-use crate::scenario::{Assertion, Do, Purpose, Scenario, Which};
+use crate::scenario::{Assertion, Do, Inspection, Placeholder, Purpose, Scenario, Which};
 use crate::seal::identity::Identities;
 use crate::target::Root;
 use apply::{Applier, Gathered, How, Person};
@@ -416,6 +416,7 @@ impl<'a> Run<'a> {
                 values.set(placeholder, inspected.lines.join("\n"));
             }
         }
+        self.look_for_the_list(&applier, &mut values);
         report.followup = followup::entries(self.request.scenario, &values);
         if report.folder.is_some() {
             self.write_followup(&mut applier, &report, folder)?;
@@ -449,6 +450,20 @@ impl<'a> Run<'a> {
             }
         }
         Ok(report)
+    }
+
+    /// Looks at what the follow-up list tells and no step has looked at.
+    fn look_for_the_list(&self, applier: &Applier<'a>, values: &mut Values) {
+        for (placeholder, what) in
+            [(Placeholder::Webhooks, Inspection::Webhooks), (Placeholder::RotateList, Inspection::RotationList)]
+        {
+            let mut texts = self.request.scenario.followups.iter().map(|entry| &entry.text);
+            let is_told = texts.any(|text| text.placeholders().any(|used| used == placeholder));
+            let is_seen = |inspected: &Inspected| inspect::placeholder(inspected) == Some(placeholder);
+            if is_told && !applier.gathered.inspected.iter().any(is_seen) {
+                values.set(placeholder, inspect::inspect(applier, what).lines.join("\n"));
+            }
+        }
     }
 
     fn write_followup(&self, applier: &mut Applier<'a>, report: &RestoreReport, folder: &Path) -> Result<(), Error> {

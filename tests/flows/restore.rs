@@ -127,6 +127,7 @@ fn a_lost_server_comes_back_and_its_channel_database_stays_in_quarantine() {
     ended.prints("holds          databases-proved").prints("What is left to do").prints("emergencyrecover");
     let followup = fs::read_to_string(folder.join("followup.txt")).unwrap();
     assert!(followup.contains("lightning-cli emergencyrecover"), "{followup}");
+    assert!(followup.contains(".example/hook") && !followup.contains("(unknown)"), "{followup}");
     // Once more, on a machine that may have been in service since: its databases are not ours to replace.
     let before = tree(&machine.root);
     machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(21).complains("rollback").complains("btcpaydb");
