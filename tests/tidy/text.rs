@@ -102,7 +102,7 @@ fn holds_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// The place begins here and is not the tail of a longer path such as `/var/work/`.
+/// The place begins here and is not the tail of a longer path.
 fn holds_place(line: &str, place: &str) -> bool {
     line.match_indices(place)
         .any(|(at, _)| !line[..at].ends_with(|letter: char| letter.is_alphanumeric() || "._-}$)".contains(letter)))
