@@ -66,7 +66,17 @@ impl Edge<'_> {
         if self.global.policy.is_none() && by_url && !Path::new(POLICY_DEFAULT).exists() {
             return Ok(None);
         }
-        self.policy().map(Some)
+        self.policy().map(Some).map_err(|failure| match &self.global.policy {
+            None if !Path::new(POLICY_DEFAULT).exists() => Failure {
+                hint: Some(
+                    "on a machine that has no policy say where the vault is, --vault URL --signing-key KEY (both stand on \
+                     the printed kit); elsewhere name the policy with --policy FILE"
+                        .into(),
+                ),
+                ..failure
+            },
+            _ => failure,
+        })
     }
 
     /// Where to read from, checked.

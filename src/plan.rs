@@ -8,7 +8,9 @@ mod tests;
 mod things;
 
 pub use action::{Action, Touch};
-pub use things::{Answer, Burn, Condition, LightningPlace, Owner, ServerUrl, Swap, Together, UnitChange, UnitRole};
+pub use things::{Condition, LightningPlace, Owner, ServerUrl, Swap, Together, UnitChange};
+
+pub use crate::scenario::{Answer, Burn, UnitRole};
 
 use crate::base::ids::{NodeName, ScenarioName, SnapshotId, StepId};
 use schemars::JsonSchema;

@@ -20,8 +20,8 @@ pub use text::Template;
 pub use verbs::{Do, VERBS, Verb};
 pub use wire::schema;
 pub use words::{
-    Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Need, Placed,
-    Placeholder, Purpose, Swap, UnitRole, When, Which,
+    Answer, Aside, Assertion, Burn, Condition, Depth, Expected, GuardName, Harm, Inspection, Need, Placed, Placeholder,
+    Purpose, Swap, UnitRole, When, Which,
 };
 
 use crate::base::ids::{ScenarioName, StepId};

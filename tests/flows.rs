@@ -10,6 +10,7 @@ mod epochs;
 mod forgery;
 mod hand;
 mod hostile_names;
+mod incomplete;
 mod locks;
 mod node;
 mod probe;

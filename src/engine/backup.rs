@@ -353,7 +353,8 @@ fn look_at_vaults<'v>(
                 targets.push(Target::new(vault, id));
             }
             Ok(None) => {
-                absent.push(vault.name().to_string());
+                let known = policy.vaults.iter().find(|known| known.name == *vault.name());
+                absent.extend(known.map(|known| known.url.to_string()));
                 findings.push(absent_vault(vault.name().as_str()));
             }
             Err(error @ Error::Vault(_)) => findings.push(behind(vault.name().as_str(), &chain(&error), error.hint())),

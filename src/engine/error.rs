@@ -284,8 +284,8 @@ impl Error {
                     .into(),
             ),
             Self::NoVault { .. } => Some(
-                "mount the disk that holds the vault, or mend its url in the policy; only where there never was one \
-                     does `relay-backup init` belong, which makes a new and empty vault"
+                "mount the disk that holds the vault, or mend its url (in the policy, or after --vault); only where \
+                     there never was one does `relay-backup init` belong, which makes a new and empty vault"
                     .into(),
             ),
             Self::NoVaultAnswers { hint, .. } | Self::Unread { hint, .. } => hint.clone(),

@@ -193,7 +193,7 @@ pub fn look(context: &Context<'_>, policy: Option<&Policy>, from: &From) -> Resu
                 via: vault_policy.via,
             }),
             Ok((None, _)) => {
-                absent.push(vault_policy.name.to_string());
+                absent.push(vault_policy.url.to_string());
                 findings.push(absent_vault(vault_policy.name.as_str()));
             }
             Err(error) => findings.push(unreachable(vault_policy.name.as_str(), &error)),

@@ -43,7 +43,7 @@ pub fn rebuild(context: &Context<'_>, policy: &Policy) -> Result<CatalogReport, 
         let info = match vault.identify() {
             Ok(Some(info)) => info,
             Ok(None) => {
-                absent.push(vault_policy.name.to_string());
+                absent.push(vault_policy.url.to_string());
                 findings.push(absent_vault(vault_policy.name.as_str()));
                 continue;
             }

@@ -56,7 +56,7 @@ fn opens_a_node(kind: ArtifactKind) -> bool {
 fn still_armed(objections: &mut Objections, database: &str, what: Burn, when: &str) {
     objections.add(
         format!("database {database}"),
-        format!("the restored {what} would still be good {when}"),
+        format!("the restored {} would still be good {when}", what.things()),
         "burn API keys, webhooks and payout processors after the restore and before BTCPay is started",
     );
 }

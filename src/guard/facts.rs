@@ -297,7 +297,8 @@ pub struct TwinFacts {
     pub last: Known<Option<SignOfLife>>,
     /// The store's clock.
     pub store_now: Known<Timestamp>,
-    /// The newest sign there was when this run began; none before it has begun.
+    /// When this restore began, by the stores' clocks, so that a later sign came while it was at work; none before it
+    /// has begun.
     pub when_begun: Option<Timestamp>,
 }
 

@@ -1,6 +1,6 @@
 //! Plans as text: one line per action, with every path, owner, mode, database and unit it touches.
 
-use super::{Action, Answer, Burn, Condition, Owner, Plan, Swap, Together, UnitChange};
+use super::{Action, Answer, Condition, Owner, Plan, Swap, Together, UnitChange};
 use std::fmt::{Display, Formatter, Result};
 use std::path::PathBuf;
 
@@ -86,7 +86,9 @@ impl Display for Action {
                 let asks = if *answer == Answer::Done { " (asks whether it is done)" } else { "" };
                 write!(f, "tell{asks}: {}", text.lines().next().unwrap_or_default())
             }
-            Self::Burn { server, database, what } => write!(f, "burn {what} in database {database} on {}", server.0),
+            Self::Burn { server, database, what } => {
+                write!(f, "burn {} in database {database} on {}", what.things(), server.0)
+            }
             Self::Inspect { what } => write!(f, "look at {what}: {}", what.meaning()),
             Self::Assert { what } => write!(f, "make sure that {}", what.meaning()),
         }
@@ -100,16 +102,6 @@ impl Display for Condition {
             Self::UnitInactive { unit } => write!(f, "{unit} has ended"),
             Self::PostgresAnswers { server } => write!(f, "{} takes connections", server.0),
         }
-    }
-}
-
-impl Display for Burn {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Self::ApiKeys => "API keys",
-            Self::Webhooks => "webhooks",
-            Self::PayoutProcessors => "payout processors",
-        })
     }
 }
 

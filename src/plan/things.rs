@@ -1,4 +1,4 @@
-//! The things that actions speak of: places, owners, units, and what is burnt, looked at or waited for.
+//! The things that actions speak of: places, owners, servers, what is done to a unit, and what is waited for.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -69,28 +69,6 @@ pub enum Swap {
     },
 }
 
-/// What runs in a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum UnitRole {
-    /// A Core Lightning node.
-    CoreLightning,
-    /// An LND node.
-    Lnd,
-    /// BTCPay Server.
-    Btcpay,
-    /// NBXplorer.
-    Nbxplorer,
-    /// bitcoind.
-    Bitcoind,
-    /// PostgreSQL.
-    Postgres,
-    /// The reverse proxy: what customers reach.
-    Proxy,
-    /// Something else.
-    Other,
-}
-
 /// What is done to a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -120,26 +98,4 @@ pub enum Condition {
         /// The server.
         server: ServerUrl,
     },
-}
-
-/// What a person answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// Nothing.
-    None,
-    /// That it is done; recorded.
-    Done,
-}
-
-/// What may be burnt: a closed list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Burn {
-    /// BTCPay's API keys are deleted.
-    ApiKeys,
-    /// BTCPay's webhooks are switched off and lose their secrets.
-    Webhooks,
-    /// BTCPay's automated payout processors are switched off.
-    PayoutProcessors,
 }

@@ -2,7 +2,7 @@
 //! again. Holds no secret, because a policy holds none.
 
 use super::{Policy, ServiceUrl, SourceKind, SourcePolicy, VaultPolicy, VaultUrl, Via};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn keys(out: &mut Out, policy: &Policy) {
 fn vault(out: &mut Out, vault: &VaultPolicy) {
     out.entry("vault");
     out.text("name", vault.name.as_str());
-    out.text("url", &url(&vault.url));
+    out.text("url", &vault.url.to_string());
     if let Some(file) = &vault.credentials_file {
         out.path("credentials_file", file);
     }
@@ -71,15 +71,18 @@ fn vault(out: &mut Out, vault: &VaultPolicy) {
     }
 }
 
-fn url(url: &VaultUrl) -> String {
-    match url {
-        VaultUrl::Fs(folder) => format!("fs://{}", folder.display()),
-        VaultUrl::S3 { bucket, prefix, endpoint, region } => {
-            in_store("s3", bucket, prefix, &[("endpoint", endpoint), ("region", region)])
-        }
-        VaultUrl::Service(ServiceUrl { service, place, prefix, endpoint }) => {
-            in_store(service.as_str(), place, prefix, &[("endpoint", endpoint)])
-        }
+impl fmt::Display for VaultUrl {
+    /// As it stands in a policy. No URL of a vault holds a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            Self::Fs(folder) => format!("fs://{}", folder.display()),
+            Self::S3 { bucket, prefix, endpoint, region } => {
+                in_store("s3", bucket, prefix, &[("endpoint", endpoint), ("region", region)])
+            }
+            Self::Service(ServiceUrl { service, place, prefix, endpoint }) => {
+                in_store(service.as_str(), place, prefix, &[("endpoint", endpoint)])
+            }
+        })
     }
 }
 

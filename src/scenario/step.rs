@@ -11,7 +11,7 @@ use super::wire::{
     SyncVaultWire, TellWire, UnfenceWire, VerifyVaultWire, WaitWire,
 };
 use super::words::{
-    Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Placed as Thing, Swap,
+    Answer, Aside, Assertion, Burn, Condition, Depth, Expected, GuardName, Harm, Inspection, Placed as Thing, Swap,
     UnitRole, Which,
 };
 use crate::base::ids::StepId;
@@ -209,7 +209,7 @@ fn guard(reader: &mut Reader<'_>, wire: &GuardWire) -> Option<Do> {
 }
 
 fn burn(reader: &mut Reader<'_>, wire: &BurnWire) -> Option<Do> {
-    Some(Do::Burn { what: some_of(reader, "what", (&wire.id, &wire.what), Burnt::read)? })
+    Some(Do::Burn { what: some_of(reader, "what", (&wire.id, &wire.what), Burn::read)? })
 }
 
 fn assert(reader: &mut Reader<'_>, wire: &AssertWire) -> Option<Do> {

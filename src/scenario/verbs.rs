@@ -3,7 +3,7 @@
 
 use super::text::Template;
 use super::words::{
-    Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Placed, Swap, UnitRole,
+    Answer, Aside, Assertion, Burn, Condition, Depth, Expected, GuardName, Harm, Inspection, Placed, Swap, UnitRole,
     Which,
 };
 use crate::base::ids::ScenarioName;
@@ -53,7 +53,7 @@ pub enum Do {
     /// Takes what was stolen out of force in the restored databases.
     Burn {
         /// What; at least one, each once.
-        what: Vec<Burnt>,
+        what: Vec<Burn>,
     },
     /// Looks at something and reports it.
     Inspect {

@@ -3,7 +3,7 @@
 //! verbs. Must never be seen outside this module: everybody else works with the checked [`super::Scenario`].
 
 use super::words::{
-    Answer, Aside, Assertion, Burnt, Condition, Depth, Expected, GuardName, Harm, Inspection, Need, Placed, Purpose,
+    Answer, Aside, Assertion, Burn, Condition, Depth, Expected, GuardName, Harm, Inspection, Need, Placed, Purpose,
     Swap, UnitRole, When, Which,
 };
 use schemars::JsonSchema;
@@ -175,7 +175,7 @@ steps!(
     /// Takes what was stolen out of force in the restored databases, before they go into service.
     Burn as BurnWire {
         /// What.
-        #[schemars(schema_with = "Burnt::schema_of_list")]
+        #[schemars(schema_with = "Burn::schema_of_list")]
         what: Vec<Spanned<String>>,
     }
     /// Looks at something and reports it; changes nothing.

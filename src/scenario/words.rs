@@ -156,12 +156,23 @@ words!(
 
 words!(
     /// What `burn` takes out of force in a restored database: a closed list of SQL.
-    Burnt, "thing to burn" {
+    Burn, "thing to burn" {
         ApiKeys = "api-keys": "every API key of BTCPay Server is deleted";
         Webhooks = "webhooks": "every webhook is turned off and its secret removed; where it pointed stays";
-        PayoutProcessors = "payout-processors": "every automated payout processor is turned off";
+        PayoutProcessors = "payout-processors": "every automated payout processor is removed";
     }
 );
+
+impl Burn {
+    /// The things, for a sentence.
+    pub fn things(self) -> &'static str {
+        match self {
+            Self::ApiKeys => "API keys",
+            Self::Webhooks => "webhooks",
+            Self::PayoutProcessors => "payout processors",
+        }
+    }
+}
 
 words!(
     /// What `inspect` looks at. It changes nothing.

@@ -5,7 +5,7 @@ use super::{compare, documents, read};
 use clap::CommandFactory;
 use relay_backup::cli::Cli;
 use relay_backup::scenario::{
-    self, Answer, Aside, Assertion, Burnt, Condition, Depth, EMBEDDED, Expected, GuardName, Harm, Inspection, Need,
+    self, Answer, Aside, Assertion, Burn, Condition, Depth, EMBEDDED, Expected, GuardName, Harm, Inspection, Need,
     Placed, Placeholder, Purpose, Scenario, Swap, UnitRole, VERBS, When, Which, embedded, runbook, schema,
 };
 use std::collections::BTreeSet;
@@ -65,7 +65,7 @@ fn every_word_is_explained_as_the_program_means_it() {
             }
         )*};
     }
-    explained!(Purpose, Need, Which, Depth, GuardName, Placed, Aside, Swap, Burnt, Inspection, UnitRole, Condition);
+    explained!(Purpose, Need, Which, Depth, GuardName, Placed, Aside, Swap, Burn, Inspection, UnitRole, Condition);
     explained!(Answer, Harm, Expected, Assertion, When);
     for word in Placeholder::ALL {
         let row = format!("| `{{{word}}}` | {} |", word.meaning());

@@ -96,3 +96,18 @@ fn a_vault_of_the_policy_goes_by_its_name_and_an_unknown_one_is_told_from_the_kn
     host.run(&["list", "--vault", "lokal"]).exits(2).complains("no vault \"lokal\"").complains("local");
     host.run(&["list", "--vault", "ftp://example.org/x"]).exits(2).complains("--vault");
 }
+
+#[test]
+fn a_machine_that_knows_nothing_is_told_what_to_give() {
+    let env = TestEnv::new();
+    for arguments in
+        [&["restore"][..], &["restore", "--scenario", "server-loss"], &["list"], &["restore", "--vault", "offsite"]]
+    {
+        env.run(arguments).exits(2).complains("--vault URL --signing-key KEY").complains("--policy FILE");
+    }
+    let nothing = format!("fs://{}", env.path("nothing").display());
+    let key = whole().host.signing_key();
+    env.run(&["restore", "--vault", &nothing, "--signing-key", &key])
+        .exits(10)
+        .complains(&format!("there is no vault at {nothing}"));
+}

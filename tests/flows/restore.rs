@@ -11,17 +11,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The old host gave a sign of life a moment ago: it backed up. A person knows that it burnt.
-const BURNT: &str = "twin=the old host burnt down, I stood beside it";
+pub(super) const BURNT: &str = "twin=the old host burnt down, I stood beside it";
 
 /// A new machine: an empty root, an empty server, and a policy that says where the server is.
-struct Machine {
+pub(super) struct Machine {
     bare: Bare,
     cluster: Cluster,
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bare = Bare::new();
         let cluster = Cluster::start(&std::env::temp_dir()).unwrap();
         let root = bare.env.path("new-root");
@@ -35,7 +35,7 @@ impl Machine {
         Self { bare, cluster, root }
     }
 
-    fn run(&self, scenario: &str, more: &[&str]) -> Ended {
+    pub(super) fn run(&self, scenario: &str, more: &[&str]) -> Ended {
         self.command(scenario, more).ends()
     }
 
@@ -70,7 +70,7 @@ impl Machine {
 }
 
 /// Every path below a folder with what tells it from another.
-fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u64, Option<Vec<u8>>)> {
+pub(super) fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u64, Option<Vec<u8>>)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

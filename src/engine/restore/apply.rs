@@ -10,16 +10,16 @@ pub(super) use files::fence_place;
 use super::check::{self, Outcome};
 use super::ground::Ground;
 use super::inspect::{self, Inspected};
-use super::journal::{Event as Line, Journal};
+use super::journal::{Event as Line, Journal, Kept};
 use crate::base::exec::Exec;
 use crate::base::ids::{ArtifactName, StepId};
 use crate::engine::opening::Opener;
 use crate::engine::progress::Event;
 use crate::engine::{Context, Error};
 use crate::guard::Cleared;
-use crate::guard::facts::Claim;
+use crate::guard::facts::{Claim, Known};
 use crate::manifest::Artifact;
-use crate::plan::{Action, Answer, Condition, LightningPlace, PlannedStep, ServerUrl, UnitChange};
+use crate::plan::{Action, Answer, Condition, LightningPlace, Plan, PlannedStep, ServerUrl, UnitChange};
 use crate::policy::Policy;
 use crate::report::{Finding, Level};
 use crate::scenario::Assertion;
@@ -29,7 +29,6 @@ use crate::target::Root;
 use crate::target::fence::Fence;
 use crate::target::units::{State, Units};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a unit may take to stop or to start: nix-bitcoin gives bitcoind half an hour.
@@ -63,6 +62,8 @@ pub struct Applier<'a> {
     pub context: &'a Context<'a>,
     /// What the plan was made from.
     pub ground: &'a Ground<'a>,
+    /// The plan; what is applied of it comes cleared.
+    pub plan: &'a Plan,
     /// The machine that is restored to.
     pub root: &'a Root,
     /// Opens the snapshot; none where nothing is taken from one.
@@ -90,14 +91,31 @@ pub struct Gathered<'a> {
     pub steps: Vec<(StepId, How)>,
     /// What was found on the way.
     pub findings: Vec<Finding>,
-    /// Where things lie that were moved aside.
-    pub moved: Vec<PathBuf>,
+    /// Where things lie that were moved out of the way.
+    pub kept: Vec<Kept>,
+    /// How many of these the journal knows.
+    noted: usize,
     /// What was looked at.
     pub inspected: Vec<Inspected>,
     /// API keys that were burnt, by label and database.
     pub burnt_keys: Vec<(String, String)>,
-    /// Whose the final snapshot is.
-    pub claim: Option<Claim>,
+    /// Whose the final snapshot is, as it was looked at last.
+    pub claim: Known<Claim>,
+}
+
+impl Gathered<'_> {
+    /// What earlier runs of the same restore have learned.
+    pub fn going_on(journal: &Journal) -> Self {
+        let kept = journal.kept.clone();
+        Self { noted: kept.len(), kept, burnt_keys: journal.burnt.clone(), ..Self::default() }
+    }
+
+    /// Adds what was moved out of the way, once.
+    fn keep(&mut self, kept: Kept) {
+        if !self.kept.contains(&kept) {
+            self.kept.push(kept);
+        }
+    }
 }
 
 impl<'a> Applier<'a> {
@@ -111,16 +129,27 @@ impl<'a> Applier<'a> {
         self.context.check()?;
         if journal.done.contains_key(&planned.id) {
             self.again(step, journal).map_err(failed)?;
+            self.note_kept(journal)?;
             self.gathered.steps.push((planned.id.clone(), How::DoneBefore));
             return Ok(());
         }
         self.context.tell(Event::Step(planned.title.clone()));
         for action in step.actions() {
             self.context.check()?;
-            self.action(&action, &planned.id, journal).map_err(failed)?;
+            let applied = self.action(&action, &planned.id, journal);
+            self.note_kept(journal)?;
+            applied.map_err(failed)?;
         }
         journal.add(self.context.now(), Line::Done { step: planned.id.clone() })?;
         self.gathered.steps.push((planned.id.clone(), How::Done));
+        Ok(())
+    }
+
+    fn note_kept(&mut self, journal: &mut Journal) -> Result<(), Error> {
+        for kept in self.gathered.kept.iter().skip(self.gathered.noted) {
+            journal.add(self.context.now(), Line::Kept { kept: kept.clone() })?;
+        }
+        self.gathered.noted = self.gathered.kept.len();
         Ok(())
     }
 
@@ -145,8 +174,7 @@ impl<'a> Applier<'a> {
 
     fn is_started_later(&self, unit: &str, journal: &Journal) -> bool {
         let starts = |step: &&PlannedStep| step.actions.iter().any(|action| action.starts(unit));
-        let plan = super::expand::expand(self.ground);
-        plan.steps.iter().filter(starts).any(|step| journal.done.contains_key(&step.id))
+        self.plan.steps.iter().filter(starts).any(|step| journal.done.contains_key(&step.id))
     }
 
     fn is_lowered(&self, lightning: &LightningPlace, journal: &Journal) -> bool {
@@ -154,8 +182,7 @@ impl<'a> Applier<'a> {
             step.actions.iter().any(|action| matches!(action, Action::LowerFence { lightning: l } if l == lightning))
         };
         // The plan is the same as the one that was begun: a step that is done in the journal is this one.
-        let plan = super::expand::expand(self.ground);
-        plan.steps.iter().filter(lowers).any(|step| journal.done.contains_key(&step.id))
+        self.plan.steps.iter().filter(lowers).any(|step| journal.done.contains_key(&step.id))
     }
 
     fn action(&mut self, action: &Cleared<&Action>, step: &StepId, journal: &mut Journal) -> Result<(), Error> {
@@ -180,7 +207,7 @@ impl<'a> Applier<'a> {
                 }
                 self.swap_database(server, database)
             }
-            Action::Burn { server, database, what } => self.burn(server, database, *what),
+            Action::Burn { server, database, what } => self.burn(server, database, *what, journal),
             Action::Unit { unit, change, .. } => self.unit(unit, *change),
             Action::Run { argv } => self.run(argv),
             Action::Wait { for_, at_most } => self.wait(for_, *at_most),

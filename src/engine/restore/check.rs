@@ -2,18 +2,21 @@
 
 use super::apply::Applier;
 use super::expand::{databases_of, live};
+use super::journal::Kept;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::fsio;
 use crate::base::ids::ArtifactName;
 use crate::engine::Error;
 use crate::facts::Facts;
+use crate::guard::facts::{Claim, Known};
 use crate::manifest::Artifact;
-use crate::plan::Action;
+use crate::plan::{Action, ServerUrl};
 use crate::scenario::Assertion;
 use crate::sources::cln;
 use crate::sources::postgres::restore::{Stand, btcpay};
 use crate::target::fence::{self, Found};
 use crate::target::tree::Unpack;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -210,21 +213,19 @@ fn databases(applier: &Applier<'_>) -> Result<Outcome, Error> {
 
 /// The databases that the plan restores: server, name and owner.
 pub(super) fn restored(applier: &Applier<'_>) -> Vec<(crate::plan::ServerUrl, String, String)> {
-    let plan = super::expand::expand(applier.ground);
     let database = |action: &Action| match action {
         Action::RestoreDatabase { server, database, owner_role, .. } => {
             Some((server.clone(), database.clone(), owner_role.clone()))
         }
         _ => None,
     };
-    plan.actions().filter_map(database).collect()
+    applier.plan.actions().filter_map(database).collect()
 }
 
 /// Unpacks once more: nothing may be left to do.
 fn files(applier: &Applier<'_>) -> Result<Outcome, Error> {
-    let plan = super::expand::expand(applier.ground);
     let mut entries = 0;
-    for action in plan.actions() {
+    for action in applier.plan.actions() {
         let Action::PlaceTree { artifact, below, .. } = action else { continue };
         let (opener, artifact) = applier.artifact(artifact)?;
         let forbidden = applier.forbidden();
@@ -244,35 +245,44 @@ fn files(applier: &Applier<'_>) -> Result<Outcome, Error> {
     })
 }
 
+/// What this restore moved out of the way, in any of its runs, and what lies where it would have been moved to.
 fn damaged_kept(applier: &Applier<'_>) -> Result<Outcome, Error> {
-    let plan = super::expand::expand(applier.ground);
-    let mut seen = Vec::new();
-    for action in plan.actions() {
+    let mut kept = applier.gathered.kept.clone();
+    for action in applier.plan.actions() {
         match action {
             Action::MoveAside { paths, together } => {
                 for path in databases_of(paths) {
                     let aside = applier.aside(path, *together)?;
-                    let into = applier.root.path_of(aside.folder());
-                    if into.symlink_metadata().is_ok() {
-                        seen.push(into.display().to_string());
-                    }
+                    kept.push(Kept::At(applier.root.path_of(aside.folder())));
                 }
             }
             Action::SwapDatabase { server, database, .. } => {
                 let connection = applier.server(server)?;
-                let landing = applier.landing(&connection, database, "")?;
-                let replaced = landing.replaced_name();
-                if crate::sources::postgres::restore::occupancy(&connection, &replaced)?.is_some() {
-                    seen.push(replaced);
-                }
+                let name = applier.landing(&connection, database, "")?.replaced_name();
+                kept.push(Kept::Database { server: server.0.clone(), name });
             }
             _ => {}
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for one in &kept {
+        let is_there = match one {
+            Kept::At(path) => path.symlink_metadata().is_ok(),
+            Kept::Database { server, name } => {
+                let connection = applier.server(&ServerUrl(server.clone()))?;
+                crate::sources::postgres::restore::occupancy(&connection, name)?.is_some()
+            }
+        };
+        if is_there {
+            seen.insert(one.to_string());
+        } else if applier.gathered.kept.contains(one) {
+            return Ok(Fails(format!("{one} was moved there by this restore and is gone")));
         }
     }
     Ok(if seen.is_empty() {
         NotApplicable("nothing was in the way".into())
     } else {
-        Holds(format!("kept: {}", seen.join(", ")))
+        Holds(format!("kept: {}", seen.into_iter().collect::<Vec<_>>().join(", ")))
     })
 }
 
@@ -288,9 +298,10 @@ fn fence_lowered(applier: &Applier<'_>) -> Result<Outcome, Error> {
 
 fn claim(applier: &Applier<'_>) -> Outcome {
     match &applier.gathered.claim {
-        Some(crate::guard::facts::Claim::OursAlone { snapshot }) => Holds(format!("{snapshot} is claimed by us alone")),
-        Some(crate::guard::facts::Claim::Others { who }) => Fails(format!("claimed by {}", who.join(", "))),
-        Some(crate::guard::facts::Claim::NotTaken) | None => Fails("no claim was taken".into()),
+        Known::Is(Claim::OursAlone { snapshot }) => Holds(format!("{snapshot} is claimed by us alone")),
+        Known::Is(Claim::Others { who }) => Fails(format!("claimed by {}", who.join(", "))),
+        Known::Is(Claim::NotTaken) => Fails("no claim was taken".into()),
+        Known::Unknown(why) => Fails(format!("nobody can say whose it is: {why}")),
     }
 }
 
@@ -320,18 +331,16 @@ fn stolen_keys_off(applier: &Applier<'_>) -> Result<Outcome, Error> {
 }
 
 fn no_stolen_secret(applier: &Applier<'_>) -> Outcome {
-    let plan = super::expand::expand(applier.ground);
     let places = |action: &&Action| matches!(action, Action::PlaceFile { .. } | Action::PlaceTree { .. });
-    match plan.actions().find(places) {
+    match applier.plan.actions().find(places) {
         Some(action) => Fails(action.to_string()),
         None => Holds("nothing of the snapshot but databases was placed".into()),
     }
 }
 
 fn nothing_touched(applier: &Applier<'_>) -> Outcome {
-    let plan = super::expand::expand(applier.ground);
-    let runs = plan.actions().filter(|action| matches!(action, Action::Run { .. })).count();
-    let touched = plan.touches().len() + runs;
+    let runs = applier.plan.actions().filter(|action| matches!(action, Action::Run { .. })).count();
+    let touched = applier.plan.touches().len() + runs;
     if touched == 0 {
         Holds("the plan touches nothing".into())
     } else {

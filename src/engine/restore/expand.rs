@@ -12,7 +12,7 @@ use crate::plan::{
     UnitChange, UnitRole,
 };
 use crate::policy::{SourceKind, SourcePolicy};
-use crate::scenario::{self, Aside, Burnt, Do, Placed, Step};
+use crate::scenario::{self, Aside, Do, Placed, Step};
 use crate::sources::postgres::restore::Landing;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ fn actions(ground: &Ground<'_>, verb: &Do) -> Vec<Action> {
         Do::Tell { text, command, answer } => {
             let lines = command.iter().map(|line| format!("\n    {}", ground.fill(line)));
             let text = std::iter::once(ground.fill(text)).chain(lines).collect();
-            vec![Action::Tell { text, answer: answer_of(*answer) }]
+            vec![Action::Tell { text, answer: *answer }]
         }
         Do::Assert { what } => what.iter().map(|what| Action::Assert { what: *what }).collect(),
         // Verbs of drills never stand in a scenario for a restore: reading one refuses them.
@@ -88,32 +88,12 @@ fn actions(ground: &Ground<'_>, verb: &Do) -> Vec<Action> {
     }
 }
 
-fn answer_of(answer: scenario::Answer) -> Answer {
-    match answer {
-        scenario::Answer::None => Answer::None,
-        scenario::Answer::Done => Answer::Done,
-    }
-}
-
 fn nodes(ground: &Ground<'_>, action: impl Fn(crate::plan::LightningPlace) -> Action) -> Vec<Action> {
     ground.nodes().map(|node| action(node.place)).collect()
 }
 
-fn change(unit: &str, role: scenario::UnitRole, change: UnitChange) -> Action {
-    Action::Unit { unit: unit.to_owned(), role: role_of(role), change }
-}
-
-fn role_of(role: scenario::UnitRole) -> UnitRole {
-    match role {
-        scenario::UnitRole::CoreLightning => UnitRole::CoreLightning,
-        scenario::UnitRole::Lnd => UnitRole::Lnd,
-        scenario::UnitRole::Btcpay => UnitRole::Btcpay,
-        scenario::UnitRole::Nbxplorer => UnitRole::Nbxplorer,
-        scenario::UnitRole::Bitcoind => UnitRole::Bitcoind,
-        scenario::UnitRole::Postgres => UnitRole::Postgres,
-        scenario::UnitRole::Proxy => UnitRole::Proxy,
-        scenario::UnitRole::Other => UnitRole::Other,
-    }
+fn change(unit: &str, role: UnitRole, change: UnitChange) -> Action {
+    Action::Unit { unit: unit.to_owned(), role, change }
 }
 
 fn wait(ground: &Ground<'_>, condition: scenario::Condition, unit: Option<&str>) -> Vec<Condition> {
@@ -323,19 +303,14 @@ fn swaps(ground: &Ground<'_>, which: scenario::Swap) -> Vec<Action> {
         .collect()
 }
 
-fn burn(ground: &Ground<'_>, what: &[Burnt]) -> Vec<Action> {
-    let burn = |burnt: &Burnt| match burnt {
-        Burnt::ApiKeys => Burn::ApiKeys,
-        Burnt::Webhooks => Burn::Webhooks,
-        Burnt::PayoutProcessors => Burn::PayoutProcessors,
-    };
+fn burn(ground: &Ground<'_>, what: &[Burn]) -> Vec<Action> {
     let is_btcpay = |target: &Target<'_>| ground.is_btcpay(&target.artifact.name);
     let of_target = |target: Target<'_>| {
         what.iter()
-            .map(|burnt| Action::Burn {
+            .map(|what| Action::Burn {
                 server: target.server.clone(),
                 database: target.database.to_owned(),
-                what: burn(burnt),
+                what: *what,
             })
             .collect::<Vec<_>>()
     };

@@ -27,8 +27,8 @@ pub enum Event {
         run: String,
         /// The digest of its plan.
         plan: Sha256Hex,
-        /// The newest sign of life of the old host at that moment.
-        sign_of_life: Option<Timestamp>,
+        /// When the first of its runs began, by the stores' clocks: a later sign of life came while it was at work.
+        begun: Option<Timestamp>,
     },
     /// The random part of the claim's name.
     Claim {
@@ -49,6 +49,18 @@ pub enum Event {
         /// What they were asked, shortened.
         question: String,
     },
+    /// Something was moved out of the way.
+    Kept {
+        /// What, and where it lies now.
+        kept: Kept,
+    },
+    /// API keys are about to be burnt; afterwards nobody could say which there were.
+    Burning {
+        /// The database.
+        database: String,
+        /// What their owners called them.
+        labels: Vec<String>,
+    },
     /// A step is done.
     Done {
         /// The step.
@@ -61,6 +73,30 @@ pub enum Event {
     },
     /// Everything is done and holds.
     Finished,
+}
+
+/// Where something lies that was moved out of the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// A file or folder of this machine.
+    At(PathBuf),
+    /// A database, under another name.
+    Database {
+        /// Its server's url.
+        server: String,
+        /// That name.
+        name: String,
+    },
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::At(path) => write!(f, "{}", path.display()),
+            Self::Database { server, name } => write!(f, "the database {name} on {server}"),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,19 +113,31 @@ pub struct Journal {
     file: Option<File>,
     /// Steps that are done, each with the moment.
     pub done: BTreeMap<StepId, Timestamp>,
-    /// The newest sign of life when the first unfinished run began.
-    pub sign_of_life: Option<Option<Timestamp>>,
+    /// When the first unfinished run began, by the stores' clocks.
+    pub begun: Option<Timestamp>,
     /// The claim's random part, when one was chosen.
     pub claim: Option<String>,
     /// Which restore is continued, when one is.
     pub run: Option<String>,
+    /// What was moved out of the way.
+    pub kept: Vec<Kept>,
+    /// API keys that were burnt, by label and database.
+    pub burnt: Vec<(String, String)>,
 }
 
 impl Journal {
     /// A journal that is kept nowhere: of a run that changes nothing, on a host whose disk may be full.
     pub fn nowhere() -> Self {
-        let path = PathBuf::new();
-        Self { path, file: None, done: BTreeMap::new(), sign_of_life: None, claim: None, run: None }
+        Self {
+            path: PathBuf::new(),
+            file: None,
+            done: BTreeMap::new(),
+            begun: None,
+            claim: None,
+            run: None,
+            kept: Vec::new(),
+            burnt: Vec::new(),
+        }
     }
 
     /// What an unfinished run left in this folder; opens nothing to write.
@@ -123,22 +171,30 @@ impl Journal {
         let mut current = None;
         for Line { at, event } in lines {
             match event {
-                Event::Begun { run, plan: found, sign_of_life } => {
+                Event::Begun { run, plan: found, begun } => {
                     if current.replace(found) != Some(found) {
                         self.done.clear();
                     }
                     self.run = Some(run.clone());
-                    self.sign_of_life.get_or_insert(*sign_of_life);
+                    self.begun = self.begun.or(*begun);
                 }
                 Event::Claim { random } => self.claim = Some(random.clone()),
                 Event::Done { step } => {
                     self.done.insert(step.clone(), *at);
                 }
-                Event::NotHeld { .. } => self.done.clear(),
-                Event::Finished => {
+                Event::Kept { kept } => self.kept.push(kept.clone()),
+                Event::Burning { database, labels } => {
+                    self.burnt.extend(labels.iter().map(|label| (label.clone(), database.clone())));
+                }
+                Event::NotHeld { .. } => {
                     self.done.clear();
-                    self.sign_of_life = None;
-                    self.run = None;
+                    // Whoever removed what was kept has been told; the next run looks anew.
+                    self.kept.clear();
+                }
+                Event::Finished => {
+                    let claim = self.claim.take();
+                    let (path, file) = (std::mem::take(&mut self.path), self.file.take());
+                    *self = Self { path, file, claim, ..Self::nowhere() };
                 }
                 Event::Accepted { .. } | Event::Answered { .. } => {}
             }
@@ -203,7 +259,7 @@ mod tests {
     fn begin(folder: &Path, plan: &Plan) -> Journal {
         let mut journal = Journal::open(folder, plan).unwrap();
         journal
-            .add(Timestamp::UNIX_EPOCH, Event::Begun { run: "r".to_owned(), plan: digest(plan), sign_of_life: None })
+            .add(Timestamp::UNIX_EPOCH, Event::Begun { run: "r".to_owned(), plan: digest(plan), begun: None })
             .unwrap();
         journal
     }
@@ -227,6 +283,46 @@ mod tests {
         second.add(Timestamp::UNIX_EPOCH, Event::Finished).unwrap();
         let third = begin(folder.path(), &plan("a"));
         assert!(third.run.is_none() && third.done.is_empty());
+    }
+
+    #[test]
+    fn what_was_kept_and_burnt_is_remembered_until_the_restore_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::Database { server: "postgresql:///postgres".into(), name: "old".into() };
+        let file = Kept::At("/cln/lightningd.sqlite3.replaced".into());
+        let mut first = begin(folder.path(), &plan("a"));
+        for kept in [&kept, &file] {
+            first.add(Timestamp::UNIX_EPOCH, Event::Kept { kept: kept.clone() }).unwrap();
+        }
+        let labels = vec!["shop".to_owned(), "till".to_owned()];
+        first.add(Timestamp::UNIX_EPOCH, Event::Burning { database: "btcpaydb".into(), labels }).unwrap();
+        let mut second = begin(folder.path(), &plan("a"));
+        assert_eq!(second.kept, [kept, file]);
+        let burnt = [("shop".to_owned(), "btcpaydb".to_owned()), ("till".to_owned(), "btcpaydb".to_owned())];
+        assert_eq!(second.burnt, burnt);
+        // What was kept and is gone is told once.
+        second.add(Timestamp::UNIX_EPOCH, Event::NotHeld { what: "damaged-kept".into() }).unwrap();
+        let mut third = begin(folder.path(), &plan("a"));
+        assert!(third.kept.is_empty() && third.burnt == burnt);
+        third.add(Timestamp::UNIX_EPOCH, Event::Finished).unwrap();
+        let fourth = begin(folder.path(), &plan("a"));
+        assert!(fourth.burnt.is_empty() && fourth.run.is_none());
+    }
+
+    #[test]
+    fn a_restore_began_when_its_first_run_did() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let begin_at = |moment| {
+            let mut journal = Journal::open(folder.path(), &plan("a")).unwrap();
+            let begun = journal.begun;
+            let event = Event::Begun { run: "r".to_owned(), plan: digest(&plan("a")), begun: moment };
+            journal.add(Timestamp::UNIX_EPOCH, event).unwrap();
+            begun
+        };
+        assert_eq!(begin_at(at(1)), None);
+        assert_eq!(begin_at(at(2)), at(1));
+        assert_eq!(begin_at(at(3)), at(1));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct World<'a> {
     pub fences: &'a [(LightningPlace, &'a Fence<'a>)],
     /// Whose the final snapshot is.
     pub claim: Known<Claim>,
-    /// The newest sign of life there was when this run began.
+    /// When this restore began, by the stores' clocks; none before it has.
     pub begun: Option<Timestamp>,
     /// Which restore this is, interruptions included.
     pub run: &'a str,

@@ -4,6 +4,7 @@
 use super::Applier;
 use crate::base::ids::{ArtifactName, SnapshotId};
 use crate::engine::Error;
+use crate::engine::restore::journal::{Event as Line, Journal, Kept};
 use crate::facts::Facts;
 use crate::facts::postgres::DatabaseFacts;
 use crate::plan::{Burn, ServerUrl};
@@ -77,24 +78,27 @@ impl<'a> Applier<'a> {
             (None, None) => landing.prove(facts)?,
         };
         if let Some(replaced) = landing.swap(proved)?.replaced {
-            self.gathered.moved.push(replaced.clone().into());
+            self.gathered.keep(Kept::Database { server: url.0.clone(), name: replaced.clone() });
             let message = format!("the database that was in its place is kept as {replaced}");
             self.gathered.findings.push(Finding::new(Level::Note, "database-kept", name.as_str(), message));
         }
         Ok(())
     }
 
-    pub(super) fn burn(&mut self, url: &ServerUrl, database: &str, what: Burn) -> Result<(), Error> {
+    pub(super) fn burn(
+        &mut self,
+        url: &ServerUrl,
+        database: &str,
+        what: Burn,
+        journal: &mut Journal,
+    ) -> Result<(), Error> {
         let server = self.restored(url, database)?;
-        let what = match what {
-            Burn::ApiKeys => btcpay::Burn::ApiKeys,
-            Burn::Webhooks => btcpay::Burn::Webhooks,
-            Burn::PayoutProcessors => btcpay::Burn::PayoutProcessors,
-        };
-        if what == btcpay::Burn::ApiKeys {
-            let keys = btcpay::api_keys(&server)?;
-            let labels = keys.into_iter().map(|key| (format!("{:?}", key.label), database.to_owned()));
-            self.gathered.burnt_keys.extend(labels);
+        if what == Burn::ApiKeys {
+            let labels: Vec<_> = btcpay::api_keys(&server)?.into_iter().map(|key| format!("{:?}", key.label)).collect();
+            if !labels.is_empty() {
+                self.gathered.burnt_keys.extend(labels.iter().map(|label| (label.clone(), database.to_owned())));
+                journal.add(self.context.now(), Line::Burning { database: database.to_owned(), labels })?;
+            }
         }
         // It was proved before; what is burnt is meant to differ.
         let burnt = btcpay::burn(&server, &[what])?;

@@ -11,6 +11,7 @@ use crate::engine::Error;
 use crate::engine::extract::toxic_warning;
 use crate::engine::restore::check::is_at;
 use crate::engine::restore::expand::databases_of;
+use crate::engine::restore::journal::Kept;
 use crate::facts::Facts;
 use crate::guard::Cleared;
 use crate::plan::{Action, LightningPlace, Owner, Together};
@@ -60,7 +61,7 @@ impl<'a> Applier<'a> {
         if let Some(aside) = aside {
             let at = self.root.path_of(aside.folder());
             if at.exists() {
-                self.gathered.moved.push(at);
+                self.gathered.keep(Kept::At(at));
             }
         }
         Ok(())
@@ -68,8 +69,7 @@ impl<'a> Applier<'a> {
 
     /// Whether the channel database that the plan places is in its place already, byte for byte.
     fn moved_in(&self, lightning: &LightningPlace) -> Result<bool, Error> {
-        let plan = super::super::expand::expand(self.ground);
-        let placed = plan.actions().find_map(|action| match action {
+        let placed = self.plan.actions().find_map(|action| match action {
             Action::PlaceChannelDatabase { artifact, to, .. } if to == &lightning.wallet => Some(artifact.clone()),
             _ => None,
         });
@@ -77,10 +77,9 @@ impl<'a> Applier<'a> {
     }
 
     fn moves_wallet(&self, lightning: &LightningPlace) -> bool {
-        let plan = super::super::expand::expand(self.ground);
         let moves =
             |action: &Action| matches!(action, Action::MoveAside { paths, .. } if paths.contains(&lightning.wallet));
-        plan.actions().any(moves)
+        self.plan.actions().any(moves)
     }
 
     /// Whose the node's files are: the secret's owner, or ours.
@@ -204,7 +203,7 @@ impl<'a> Applier<'a> {
         let how = Unpack { below, label: &label, forbidden: &forbidden, interrupt: self.context.interrupt };
         let root = self.root;
         let unpacked = opener.through_pipe(artifact, |tar| Ok(root.unpack(tar, &how)?))?;
-        self.gathered.moved.extend(unpacked.aside);
+        unpacked.aside.into_iter().for_each(|path| self.gathered.keep(Kept::At(path)));
         self.gathered.findings.extend(unpacked.findings);
         Ok(())
     }
@@ -272,7 +271,7 @@ impl<'a> Applier<'a> {
         let asides: Vec<Aside> =
             databases_of(paths).filter(fenced).map(|path| self.aside(path, together)).collect::<Result<_, _>>()?;
         let moved = self.root.move_aside(&asides)?;
-        self.gathered.moved.extend(moved.to);
+        moved.to.into_iter().for_each(|path| self.gathered.keep(Kept::At(path)));
         Ok(())
     }
 

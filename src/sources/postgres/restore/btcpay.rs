@@ -5,21 +5,11 @@
 use super::super::connect::{Server, Session, quote_name};
 use super::super::survey;
 use super::RestoreError;
+use crate::scenario::Burn;
 use tokio_postgres::Row;
 
 /// Most invoices that are listed.
 const INVOICES_MAX: i64 = 10_000;
-
-/// What is burnt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Burn {
-    /// Every API key is deleted.
-    ApiKeys,
-    /// Every webhook is turned off and its secret removed.
-    Webhooks,
-    /// Every automated payout processor is removed: BTCPay runs those that are there.
-    PayoutProcessors,
-}
 
 /// How much was burnt; what was burnt before does not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

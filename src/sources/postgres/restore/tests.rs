@@ -1,11 +1,12 @@
 //! Databases brought back on real servers, step by step, each step stopped and called again.
 
 use super::super::tests::{read, unique};
-use super::btcpay::{Burn, Burnt};
+use super::btcpay::Burnt;
 use super::*;
 use crate::sandbox::cluster::Cluster;
 use crate::sandbox::cluster::tests::shared;
 use crate::sandbox::shop::{Shop, Size};
+use crate::scenario::Burn;
 use std::io::{self, Cursor};
 
 const OWNER: &str = "btcpayserver";
