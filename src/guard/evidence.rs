@@ -46,6 +46,9 @@ pub enum Testimony {
     Wallet(Box<NodeState>),
     /// An `emergency.recover`.
     Emergency(EmergencyContents),
+    /// An `emergency.recover` that only a passphrase opens, read in the same run as the wallet database that wrote it.
+    /// It may name a channel that was opened between the two.
+    Locked,
     /// Nothing of channels: a mere sign of life, or a snapshot without a node.
     Nothing,
 }
@@ -79,6 +82,7 @@ pub struct Knowledge {
     channels: BTreeMap<String, ChannelKnowledge>,
     unnamed: BTreeSet<(Origin, i64)>,
     unread: BTreeSet<(Origin, String)>,
+    locked: BTreeSet<Origin>,
 }
 
 impl Piece {
@@ -165,6 +169,9 @@ impl Knowledge {
             }
             Known::Is(Testimony::Wallet(node)) => self.learn_wallet(node, &piece.origin),
             Known::Is(Testimony::Emergency(contents)) => self.learn_emergency(contents, &piece.origin),
+            Known::Is(Testimony::Locked) => {
+                self.locked.insert(piece.origin.clone());
+            }
             Known::Is(Testimony::Nothing) => {}
         }
     }
@@ -214,6 +221,7 @@ impl Knowledge {
         }
         self.unnamed.extend(other.unnamed);
         self.unread.extend(other.unread);
+        self.locked.extend(other.locked);
     }
 
     /// Every channel that anybody knows, by its full id.
@@ -229,6 +237,11 @@ impl Knowledge {
     /// Rows without a full channel id: nobody can say which channel they are.
     pub fn unnamed(&self) -> impl Iterator<Item = (&Origin, i64)> {
         self.unnamed.iter().map(|(origin, row)| (origin, *row))
+    }
+
+    /// Static backups that only a passphrase opens, each beside a wallet database that was read.
+    pub fn locked(&self) -> impl Iterator<Item = &Origin> {
+        self.locked.iter()
     }
 
     /// Evidence that is there and could not be read, and why.

@@ -164,6 +164,15 @@ fn complete(
         let message = format!("it may know of newer channel state and cannot be read: {why}");
         objections.add(origin, message, SAFE_ROAD);
     }
+    // What a stopped node wrote last knows every channel that it had opened before.
+    let is_before_the_end = |origin: &Origin| {
+        let is_earlier = matches!(origin, Origin::Snapshot(id) if *id <= candidate.snapshot);
+        candidate.finality == Known::Is(Finality::Final) && is_earlier
+    };
+    for origin in knowledge.locked().filter(|origin| !is_before_the_end(origin)) {
+        let message = "its emergency.recover needs a passphrase, and may name a channel that nothing else does";
+        objections.add(origin, message, SAFE_ROAD);
+    }
     for (origin, row) in knowledge.unnamed() {
         let message =
             format!("{origin} has a channel (row {row}) without a full channel id, so it compares with nothing");

@@ -25,6 +25,7 @@ fn observations(candidate: &[WalletChannel], evidence: &[Piece]) -> Option<Vec<S
     for piece in evidence.iter().filter(|piece| piece.node_id.as_deref() != Some("02".repeat(33).as_str())) {
         match &piece.says {
             Known::Unknown(_) => return None,
+            Known::Is(Testimony::Locked) => unreachable!("no such piece is made here"),
             Known::Is(Testimony::Wallet(node)) => {
                 all.extend(node.channels.iter().map(seen).collect::<Option<Vec<_>>>()?);
             }

@@ -169,6 +169,35 @@ fn evidence_that_cannot_be_read_counts_against() {
 }
 
 #[test]
+fn a_backup_under_a_passphrase_says_nothing_new_only_to_a_final_snapshot_that_came_later() {
+    let locked = |sequence| Piece {
+        origin: Origin::Snapshot(snapshot(sequence)),
+        node_id: None,
+        taken: Some(at(5)),
+        says: Known::Is(Testimony::Locked),
+    };
+    let (plan, mut facts) = migration();
+    let own = candidate_of(&mut facts).snapshot.clone();
+    facts.evidence.extend([locked(1), Piece { origin: Origin::Snapshot(own), ..locked(1) }]);
+    cleared(STALE, &plan, &facts, "final state");
+    // One that came after it may name a channel that was opened since.
+    facts.evidence.push(locked(999));
+    refused(STALE, &plan, &facts, "needs a passphrase");
+    facts.evidence.pop();
+    facts.evidence.push(Piece { origin: Origin::Mark(at(5)), ..locked(1) });
+    refused(STALE, &plan, &facts, "needs a passphrase");
+    // And one that is not final is cleared by what all evidence says, which this is not.
+    let (plan, mut facts) = migration();
+    let candidate = candidate_of(&mut facts);
+    candidate.node.channels = Vec::new();
+    candidate.finality = Known::Is(Finality::Ordinary);
+    facts.evidence.retain(|piece| piece.says == Known::Is(Testimony::Nothing));
+    cleared(STALE, &plan, &facts, "no evidence knows of any channel");
+    facts.evidence.push(locked(1));
+    refused(STALE, &plan, &facts, "needs a passphrase");
+}
+
+#[test]
 fn another_nodes_channels_are_its_own_affair() {
     let mut other = node(vec![channel('b', 3, 9)]);
     other.node_id = Some("02".repeat(33));

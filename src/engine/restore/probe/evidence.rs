@@ -227,6 +227,7 @@ fn pieces(manifest: &Manifest, notes: &Notes) -> Vec<Piece> {
             Some(Facts::EmergencyRecover(facts)) => {
                 let says = match &facts.contents {
                     Some(contents) => Known::Is(Testimony::Emergency(contents.clone())),
+                    None if has_wallet_of(notes, &artifact.name) => Known::Is(Testimony::Locked),
                     None => Known::Unknown(format!("{} was backed up without being opened", artifact.name)),
                 };
                 (node_of_secret(notes, &artifact.name), says)
@@ -240,6 +241,12 @@ fn pieces(manifest: &Manifest, notes: &Notes) -> Vec<Piece> {
         found.push(Piece { origin, node_id: None, taken, says });
     }
     found
+}
+
+/// Whether the wallet database of the same node was read in the same run.
+fn has_wallet_of(notes: &Notes, name: &ArtifactName) -> bool {
+    let is_wallet = |facts: &Facts| matches!(facts, Facts::ClnWallet(_));
+    notes.artifacts.iter().any(|noted| is_wallet(&noted.facts) && source_of(&noted.name) == source_of(name))
 }
 
 /// The node of the secret that was backed up from the same source.
