@@ -256,6 +256,8 @@ pub enum EmergencyAt {
         /// What is wrong with it.
         why: String,
     },
+    /// The snapshot's, byte for byte, which needs a passphrase to be opened.
+    Same,
     /// One that can.
     Sound(EmergencyContents),
 }

@@ -428,3 +428,21 @@ fn a_vault_that_was_not_looked_at_may_know_better() {
     let ended = restoring(&host, "server-loss", "new", &["--vault", "local"]).ends().exits(21);
     assert!(ended.stderr.contains("1 more vaults that were not looked at"), "{ended}");
 }
+
+#[test]
+fn a_node_whose_secret_needs_a_passphrase_moves_too() {
+    let mut host = Host::new();
+    host.vaults = vec!["local".into(), "offsite".into()];
+    host.write_policy();
+    let secret = fs::read("tests/fixtures/cln/hsm_secret/encrypted.hsm_secret").unwrap();
+    host.replace("hsm_secret", &secret);
+    host.init();
+    host.backup();
+    let live = relay_backup::sandbox::node::wallet_content(&wallet(&host)).unwrap();
+    // Nobody can tell what the static backups name, so an ordinary snapshot is refused for that as well.
+    restore(&host, "early", &[]).exits(21).complains("stale");
+    leave(&host);
+    restore(&host, "new", &[]).exits(0).prints("holds          channel-database-placed");
+    let moved = relay_backup::sandbox::node::wallet_content(&new_wallet(&host, "new")).unwrap();
+    assert_eq!(moved, live, "the last state, row for row");
+}

@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
         course.begun = Some(journal.begun.unwrap_or_else(|| begun(&first.twin, self.context.now())));
         self.begin(&course, &mut journal)?;
         let claim = claiming::take(self.context, self.reader, self.plan, &mut journal)?;
-        let facts = self.probe(&course, claim, &[])?;
+        let facts = self.probe(&course, claim.clone(), &[])?;
         let judgement = guard::judge(self.plan.clone(), &facts, self.request.acceptances);
         let mut report = self.report();
         report.resumed = is_resumed;
@@ -97,6 +97,7 @@ impl<'a> Run<'a> {
         report.folder = touches.then(|| at.display().to_string());
         let cleared = judgement.clear()?;
         let mut applier = self.applier(&course, &journal);
+        applier.gathered.claim = claim;
         self.steps(&mut applier, &mut journal, cleared, &course)?;
         self.conclude(applier, &mut journal, report)
     }
@@ -120,7 +121,8 @@ impl<'a> Run<'a> {
         for number in 0..self.plan.steps.len() {
             if claiming::places(self.plan, number) {
                 // Hours may have passed: the old host may have given a sign of life, or somebody else a claim.
-                let claim = claiming::take(self.context, self.reader, self.plan, journal)?;
+                applier.gathered.claim = claiming::take(self.context, self.reader, self.plan, journal)?;
+                let claim = applier.gathered.claim.clone();
                 let fences: Vec<_> =
                     applier.gathered.fences.iter().map(|(place, fence)| (place.clone(), fence)).collect();
                 let facts = self.probe(course, claim, &fences)?;

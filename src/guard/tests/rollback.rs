@@ -84,7 +84,12 @@ fn an_emergency_recover_that_knows_more_is_not_even_moved_aside() {
         there(&mut facts, sound(&newer));
         refused(ROLLBACK, &plan, &facts, "knows more of channel");
     }
-    for older in [sound(&[('a', 7)]), sound(&[]), Known::Is(EmergencyAt::Damaged { why: "torn".to_owned() })] {
+    for older in [
+        sound(&[('a', 7)]),
+        sound(&[]),
+        Known::Is(EmergencyAt::Same),
+        Known::Is(EmergencyAt::Damaged { why: "torn".to_owned() }),
+    ] {
         there(&mut facts, older);
         cleared(ROLLBACK, &plan, &facts, "nothing newer");
     }

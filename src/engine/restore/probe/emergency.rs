@@ -1,19 +1,24 @@
 //! `emergency.recover`: the snapshot's own, and files at the target, opened with whichever secret of the snapshot does.
 
-use super::View;
 use super::identity::Secrets;
+use super::{View, target};
 use crate::artifact::ArtifactKind;
+use crate::base::secret::Secret;
+use crate::engine::Error;
 use crate::engine::error::chain;
 use crate::facts::Facts;
 use crate::facts::cln::EmergencyContents;
 use crate::guard::facts::Known;
 use crate::plan::Action;
 use crate::sources::cln;
+use std::path::Path;
 
 /// What became of opening a file.
 pub(super) enum Opened {
     /// What is in it, and the node of the secret that opened it.
     Sound { node_id: Option<String>, contents: EmergencyContents },
+    /// It is the snapshot's own, byte for byte; its secret needs a passphrase.
+    Same,
     /// No secret of the snapshot opens it.
     Damaged(String),
     /// A secret that may be its own could not be used.
@@ -37,6 +42,22 @@ pub(super) fn of_snapshot(view: &View<'_>) -> Known<EmergencyContents> {
         found = Some(contents);
     }
     found.cloned().map_or_else(|| Known::Unknown("the plan places none".to_owned()), Known::Is)
+}
+
+/// Opens a file that lies at the target. One that cannot be opened may be the one that an interrupted run placed.
+pub(super) fn at_target(view: &View<'_>, file: &Secret, secrets: &Secrets, path: &Path) -> Result<Opened, Error> {
+    let opened = open(file.expose(), secrets);
+    let Opened::Unknown(why) = opened else { return Ok(opened) };
+    for action in view.plan.actions() {
+        let Action::PlaceFile { artifact, kind: ArtifactKind::EmergencyRecover, to, .. } = action else { continue };
+        if to == path
+            && let Known::Is(artifact) = view.artifact(artifact)
+            && target::same_bytes(view, artifact, path)? == Known::Is(true)
+        {
+            return Ok(Opened::Same);
+        }
+    }
+    Ok(Opened::Unknown(why))
 }
 
 /// Opens a file.

@@ -141,8 +141,10 @@ impl Reading<'_> {
             let path = node.network_dir.join(EMERGENCY);
             let says = match self.view.settle(root.read_file(&path, EMERGENCY_BYTES_MAX))? {
                 Known::Is(None) => continue,
-                Known::Is(Some(bytes)) => match emergency::open(bytes.expose(), secrets) {
+                Known::Is(Some(bytes)) => match emergency::at_target(self.view, &bytes, secrets, &path)? {
                     Opened::Sound { node_id, contents } => (node_id, Known::Is(Testimony::Emergency(contents))),
+                    // The snapshot's notes have spoken for it.
+                    Opened::Same => continue,
                     Opened::Damaged(why) | Opened::Unknown(why) => (None, Known::Unknown(why)),
                 },
                 Known::Unknown(why) => (None, Known::Unknown(why)),

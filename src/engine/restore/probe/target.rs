@@ -196,7 +196,7 @@ fn compared(view: &View<'_>, goes: &Goes<'_>) -> Result<Known<FileAt>, Error> {
 }
 
 /// Whether a file holds what an artifact does.
-fn same_bytes(view: &View<'_>, artifact: &Artifact, path: &Path) -> Result<Known<bool>, Error> {
+pub(super) fn same_bytes(view: &View<'_>, artifact: &Artifact, path: &Path) -> Result<Known<bool>, Error> {
     let opener = match view.opener() {
         Known::Is(opener) => opener,
         Known::Unknown(why) => return Ok(Known::Unknown(why)),
@@ -292,14 +292,16 @@ fn emergencies(view: &View<'_>, secrets: &Secrets) -> Result<BTreeMap<PathBuf, K
     for action in view.plan.actions() {
         let Action::PlaceFile { kind: ArtifactKind::EmergencyRecover, to, .. } = action else { continue };
         let read = view.settle(view.world.root.read_file(to, EMERGENCY_BYTES_MAX))?;
-        let at = read.and(|file| match file {
-            None => Known::Is(EmergencyAt::Nothing),
-            Some(file) => match emergency::open(file.expose(), secrets) {
+        let at = match read {
+            Known::Unknown(why) => Known::Unknown(why),
+            Known::Is(None) => Known::Is(EmergencyAt::Nothing),
+            Known::Is(Some(file)) => match emergency::at_target(view, &file, secrets, to)? {
                 Opened::Sound { contents, .. } => Known::Is(EmergencyAt::Sound(contents)),
+                Opened::Same => Known::Is(EmergencyAt::Same),
                 Opened::Damaged(why) => Known::Is(EmergencyAt::Damaged { why }),
                 Opened::Unknown(why) => Known::Unknown(why),
             },
-        });
+        };
         found.insert(to.clone(), at);
     }
     Ok(found)
