@@ -49,6 +49,8 @@ pub struct Place {
     pub vault: Vault,
     /// Its id; learned when it is looked at.
     pub id: VaultId,
+    /// Where it is; a vault that was named by its URL has no other name.
+    pub url: VaultUrl,
     /// Whether RPO and copies count it.
     pub counts: bool,
     /// Whether `backup` writes it.
@@ -189,6 +191,7 @@ pub fn look(context: &Context<'_>, policy: Option<&Policy>, from: &From) -> Resu
             Ok((Some(info), vault)) => places.push(Place {
                 vault,
                 id: info.id,
+                url: vault_policy.url.clone(),
                 counts: vault_policy.offsite || !any_offsite,
                 via: vault_policy.via,
             }),

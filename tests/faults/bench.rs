@@ -16,7 +16,7 @@ use relay_backup::engine::verify::{self, Depth, VerifyReport, Which};
 use relay_backup::engine::{Context, survey};
 use relay_backup::exit::{Exit, Failure};
 use relay_backup::manifest::{self, Manifest};
-use relay_backup::policy::{self, Policy, Via};
+use relay_backup::policy::{self, Policy, VaultUrl, Via};
 use relay_backup::report::Level;
 use relay_backup::seal::identity::Identities;
 use relay_backup::vault::layout::{ObjectKey, Prefix, SnapshotFile};
@@ -227,8 +227,13 @@ impl Bench {
     pub(crate) fn verify(&self, stores: &[&Store], depth: Depth, which: Which) -> VerifyReport {
         let interrupt = Interrupt::new();
         let context = Context { clock: Clock::Fixed(self.now()), interrupt: &interrupt, progress: &|_| {} };
-        let place =
-            |store: &&Store| Place { vault: store.vault.clone(), id: store.id.clone(), counts: true, via: Via::Backup };
+        let place = |store: &&Store| Place {
+            vault: store.vault.clone(),
+            id: store.id.clone(),
+            url: VaultUrl::Fs(format!("/memory/{}", store.vault.name()).into()),
+            counts: true,
+            via: Via::Backup,
+        };
         let reader = Reader {
             node: self.policy.node.clone(),
             places: stores.iter().map(place).collect(),

@@ -430,6 +430,25 @@ fn a_vault_that_was_not_looked_at_may_know_better() {
 }
 
 #[test]
+fn a_bare_machine_takes_the_node_over_from_the_one_vault_there_is() {
+    let host = Host::new();
+    host.init();
+    leave(&host);
+    host.env.fake("lightningd", "echo v26.09");
+    let root = host.env.path("new");
+    fs::create_dir(&root).unwrap();
+    let (url, key) = (host.vault().url(), host.signing_key());
+    let from = ["--vault", &url, "--signing-key", &key, "--identity", host.identity(), "--yes"];
+    let restore = ["restore", "--scenario", "planned-migration", "--root", root.to_str().unwrap()];
+    // The same vault at another place is not the one that the policy names.
+    let copy = host.vault().copy_to(&host.env, "copy");
+    let copy = copy.url();
+    let elsewhere = [&restore[..], &["--vault", &copy], &from[2..]].concat();
+    host.env.run(&elsewhere).exits(21).complains("stale").complains("vault local");
+    host.env.run(&[&restore[..], &from].concat()).exits(0).prints("holds          channel-database-placed");
+}
+
+#[test]
 fn a_node_whose_secret_needs_a_passphrase_moves_too() {
     let mut host = Host::new();
     host.vaults = vec!["local".into(), "offsite".into()];

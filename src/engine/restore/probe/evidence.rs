@@ -22,6 +22,7 @@ use crate::guard::facts::{Candidate, Finality, Known, VaultReading};
 use crate::manifest::{Artifact, Manifest};
 use crate::notes::Notes;
 use crate::plan::Action;
+use crate::policy::VaultPolicy;
 use crate::seal::identity::EpochIdentity;
 use crate::vault::Vault;
 use jiff::Timestamp;
@@ -169,7 +170,8 @@ impl Reading<'_> {
             })
             .collect();
         let mut silent: BTreeMap<VaultName, String> = BTreeMap::new();
-        for vault in policy.vaults.iter().filter(|vault| !self.was_read(&vault.name)) {
+        let is_at = |vault: &VaultPolicy| self.view.shelf.stands.iter().any(|stand| stand.place.url == vault.url);
+        for vault in policy.vaults.iter().filter(|vault| !self.was_read(&vault.name) && !is_at(vault)) {
             let said = world.reader.findings.iter().find(|finding| finding.subject == vault.name.as_str());
             let why = said.map_or_else(|| "it was not asked".to_owned(), |finding| finding.message.clone());
             silent.insert(vault.name.clone(), why);
