@@ -108,27 +108,18 @@ pub fn parse(file: &Path, text: &str) -> Result<Policy, PolicyError> {
 
 fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> PolicyError {
     let mut findings = Findings::new(file, text);
-    let what = format!("this is not TOML: {}", error.message().trim().replace('\n', "; "));
-    let remedy = "mend this line; docs/POLICY.md shows every key".to_owned();
-    findings.add(&error.span().unwrap_or(0..0), "", what, Some(remedy));
+    findings.not_toml(error, "docs/POLICY.md");
     PolicyError::Invalid { problems: findings.into_problems() }
 }
 
 /// A secret key is refused before anything else looks at the text, so that no message can quote it.
 fn refuse_secrets(file: &Path, text: &str) -> Result<(), PolicyError> {
     let mut findings = Findings::new(file, text);
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        if values::is_secret(line) {
-            let what = "a SECRET key stands here; this host must never hold one".to_owned();
-            let remedy =
-                "remove it and put its public half (age1…, RW…) in its place; then treat the secret as stolen: \
-                 make a new one where it will be kept, with `relay-backup keygen`"
-                    .to_owned();
-            findings.add(&(start..start), "", what, Some(remedy));
-        }
-        start += line.len();
-    }
+    findings.secret_keys(
+        "a SECRET key stands here; this host must never hold one",
+        "remove it and put its public half (age1…, RW…) in its place; then treat the secret as stolen: \
+         make a new one where it will be kept, with `relay-backup keygen`",
+    );
     refuse(findings)
 }
 
@@ -171,13 +162,7 @@ impl<'a> Checker<'a> {
         text: &Spanned<String>,
         check: impl FnOnce(&str) -> Result<T, BadValue>,
     ) -> Option<T> {
-        match check(text.get_ref()) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.findings.add(&text.span(), place, error.what, Some(error.remedy));
-                None
-            }
-        }
+        self.findings.value(place, text, check)
     }
 
     pub(super) fn add(&mut self, span: &Range<usize>, place: &str, what: impl Into<String>, remedy: impl Into<String>) {

@@ -3,6 +3,7 @@
 //! scenarios.
 
 use super::error::Problem;
+use super::values::{self, BadValue};
 use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;
@@ -30,6 +31,41 @@ impl<'a> Findings<'a> {
         let column = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default()).chars().count() + 1;
         let file = self.file.to_owned();
         self.problems.push((start, Problem { file, line, column, place: place.to_owned(), what, remedy }));
+    }
+
+    /// Takes what a parser says of a text that is no TOML; `page` is the document that shows every key.
+    pub(crate) fn not_toml(&mut self, error: &toml::de::Error, page: &str) {
+        let what = format!("this is not TOML: {}", error.message().trim().replace('\n', "; "));
+        let remedy = format!("mend this line; {page} shows every key");
+        self.add(&error.span().unwrap_or(0..0), "", what, Some(remedy));
+    }
+
+    /// Takes every line that a secret key stands in. To be asked before anything else looks at the text, so that no
+    /// message can quote it.
+    pub(crate) fn secret_keys(&mut self, what: &str, remedy: &str) {
+        let mut start = 0;
+        for line in self.text.split_inclusive('\n') {
+            if values::is_secret(line) {
+                self.add(&(start..start), "", what.to_owned(), Some(remedy.to_owned()));
+            }
+            start += line.len();
+        }
+    }
+
+    /// Checks one value, and takes what is wrong with it.
+    pub(crate) fn value<T>(
+        &mut self,
+        place: &str,
+        text: &Spanned<String>,
+        check: impl FnOnce(&str) -> Result<T, BadValue>,
+    ) -> Option<T> {
+        match check(text.get_ref()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.add(&text.span(), place, error.what, Some(error.remedy));
+                None
+            }
+        }
     }
 
     /// Whether there is none.

@@ -54,24 +54,17 @@ fn refuse(findings: Findings<'_>) -> Result<(), ScenarioError> {
 
 fn syntax(text: &str, place: &Path, error: &toml::de::Error) -> ScenarioError {
     let mut findings = Findings::new(place, text);
-    let what = format!("this is not TOML: {}", error.message().trim().replace('\n', "; "));
-    let remedy = "mend this line; docs/SCENARIOS.md shows every key".to_owned();
-    findings.add(&error.span().unwrap_or(0..0), "", what, Some(remedy));
+    findings.not_toml(error, "docs/SCENARIOS.md");
     ScenarioError::Invalid { problems: findings.into_problems() }
 }
 
 /// A secret key is refused before anything else looks at the text, so that no message can quote it.
 fn refuse_secrets(text: &str, place: &Path) -> Result<(), ScenarioError> {
     let mut findings = Findings::new(place, text);
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        if values::is_secret(line) {
-            let remedy = "remove it, and treat it as stolen: a scenario is shown, logged and built into programs";
-            let what = "a SECRET key stands here; no scenario may hold one".to_owned();
-            findings.add(&(start..start), "", what, Some(remedy.to_owned()));
-        }
-        start += line.len();
-    }
+    findings.secret_keys(
+        "a SECRET key stands here; no scenario may hold one",
+        "remove it, and treat it as stolen: a scenario is shown, logged and built into programs",
+    );
     refuse(findings)
 }
 
@@ -88,13 +81,7 @@ impl Reader<'_> {
         text: &Spanned<String>,
         check: impl FnOnce(&str) -> Result<T, BadValue>,
     ) -> Option<T> {
-        match check(text.get_ref()) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.findings.add(&text.span(), place, error.what, Some(error.remedy));
-                None
-            }
-        }
+        self.findings.value(place, text, check)
     }
 
     /// Checks a value that may be left out; one that is wrong gives `None` as well.
