@@ -9,6 +9,7 @@ mod error;
 pub mod fence;
 pub mod holders;
 pub mod look;
+pub mod ours;
 pub mod place;
 mod record_lock;
 pub mod root;

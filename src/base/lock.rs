@@ -62,7 +62,12 @@ impl LockError {
 impl Lock {
     /// Takes the lock without waiting, and notes who holds it.
     pub fn acquire(path: &Path, verb: &str, clock: Clock) -> Result<Self, LockError> {
-        let mut file = fsio::open_or_create(path, 0o600).map_err(LockError::File)?;
+        let file = fsio::open_or_create(path, 0o600).map_err(LockError::File)?;
+        Self::hold(file, path, verb, clock)
+    }
+
+    /// The same with the lock's file opened already, for reading and writing; `path` is for messages.
+    pub fn hold(mut file: File, path: &Path, verb: &str, clock: Clock) -> Result<Self, LockError> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

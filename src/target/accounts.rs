@@ -1,8 +1,7 @@
 //! Whose a restored file becomes: by name first, because numbers differ between machines; by number where the name is
 //! not known. Below another system's root its own lists of users and groups count, where it has any.
 
-use super::TargetError;
-use crate::base::fsio::{self, FileError};
+use super::{Root, TargetError};
 use crate::facts::sqlite::LiveFile;
 use crate::report::{Finding, Level};
 use std::collections::HashMap;
@@ -56,17 +55,14 @@ pub(super) enum Accounts {
 }
 
 impl Accounts {
-    /// Those of the system below this folder.
-    pub(super) fn below(root: &Path) -> Result<Self, TargetError> {
-        let list = |name: &str| match fsio::read_regular(&root.join(name), LIST_BYTES_MAX) {
-            Ok(bytes) => Ok(Some(parse(&bytes))),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(TargetError::Accounts(error)),
+    /// Those of the system below this root, whose lists are reached without following a link.
+    pub(super) fn below(root: &Root) -> Result<Self, TargetError> {
+        let list = |name: &str| match root.read_file(Path::new(name), LIST_BYTES_MAX) {
+            Ok(bytes) => Ok(bytes.map(|bytes| parse(bytes.expose()))),
+            Err(TargetError::File(error)) => Err(TargetError::Accounts(error)),
+            Err(error) => Err(error),
         };
-        if is_linked(&root.join("etc"))? {
-            return Err(TargetError::Symlink { path: root.join("etc") });
-        }
-        Ok(match (list("etc/passwd")?, list("etc/group")?) {
+        Ok(match (list("/etc/passwd")?, list("/etc/group")?) {
             (Some(users), Some(groups)) => Self::Listed { users, groups },
             _ => Self::Nobody,
         })
@@ -133,14 +129,6 @@ impl Accounts {
     }
 }
 
-fn is_linked(path: &Path) -> Result<bool, TargetError> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) => Ok(meta.is_symlink()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(FileError::io("look at", path)(error).into()),
-    }
-}
-
 /// `name:password:number:…`, a line each; what is not such a line is passed over.
 fn parse(bytes: &[u8]) -> HashMap<String, u32> {
     let text = String::from_utf8_lossy(bytes);
@@ -155,7 +143,9 @@ fn parse(bytes: &[u8]) -> HashMap<String, u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::root::tests::ground;
     use super::*;
+    use std::os::unix::fs::symlink;
 
     fn owner(user: &str, uid: u32) -> Owner {
         Owner { user: Some(user.to_owned()), uid, group: None, gid: 7 }
@@ -163,11 +153,12 @@ mod tests {
 
     #[test]
     fn a_name_goes_before_a_number_and_a_number_of_somebody_else_is_refused() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("etc")).unwrap();
-        std::fs::write(root.path().join("etc/passwd"), "clightning:x:998:997::/:\nnginx:x:990:990::/:\nodd\n").unwrap();
-        std::fs::write(root.path().join("etc/group"), "nginx:x:990:\n").unwrap();
-        let accounts = Accounts::below(root.path()).unwrap();
+        let (folder, root) = ground();
+        std::fs::create_dir(folder.path().join("etc")).unwrap();
+        let users = "clightning:x:998:997::/:\nnginx:x:990:990::/:\nodd\n";
+        std::fs::write(folder.path().join("etc/passwd"), users).unwrap();
+        std::fs::write(folder.path().join("etc/group"), "nginx:x:990:\n").unwrap();
+        let accounts = Accounts::below(&root).unwrap();
         let mut findings = Vec::new();
         let numbers = accounts.resolve(&owner("clightning", 990), &mut findings).unwrap();
         assert_eq!((numbers, findings.len()), (Numbers { uid: 998, gid: 7 }, 0));
@@ -180,9 +171,24 @@ mod tests {
     }
 
     #[test]
+    fn lists_behind_a_link_are_not_read() {
+        let (folder, root) = ground();
+        let refused = || {
+            let error = Accounts::below(&root).unwrap_err();
+            assert!(matches!(error, TargetError::Symlink { .. }), "{error}");
+        };
+        symlink("/etc", folder.path().join("etc")).unwrap();
+        refused();
+        std::fs::remove_file(folder.path().join("etc")).unwrap();
+        std::fs::create_dir(folder.path().join("etc")).unwrap();
+        symlink("/etc/passwd", folder.path().join("etc/passwd")).unwrap();
+        refused();
+    }
+
+    #[test]
     fn an_empty_root_knows_nobody_and_the_system_knows_root() {
-        let root = tempfile::tempdir().unwrap();
-        let accounts = Accounts::below(root.path()).unwrap();
+        let (_folder, root) = ground();
+        let accounts = Accounts::below(&root).unwrap();
         let mut findings = Vec::new();
         assert_eq!(accounts.resolve(&owner("root", 4242), &mut findings).unwrap().uid, 4242);
         assert_eq!(findings[0].code, "owner-by-number");

@@ -15,7 +15,7 @@ pub enum TargetError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A folder on the way is a symbolic link.
+    /// The file, or a folder on the way to it, is a symbolic link.
     #[error("{} is a symbolic link; a restore follows none, because it could lead anywhere", path.display())]
     Symlink {
         /// The link.
@@ -83,7 +83,8 @@ impl TargetError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Symlink { path } => Some(format!(
-                "give the place that {} leads to (`readlink -f`), or make it a mount instead of a link",
+                "give the place that {} leads to (`readlink -f`), or put a mount or the file itself in the link's place; \
+                 then run the same command again",
                 path.display()
             )),
             Self::Occupied { path, .. } => {

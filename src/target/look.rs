@@ -56,8 +56,10 @@ impl Root {
     pub fn open_file(&self, path: &Path) -> Result<Option<File>, TargetError> {
         let Some(stat) = self.look(path)? else { return Ok(None) };
         let place = self.path_of(path);
-        if kind_of(&stat) != FileType::RegularFile {
-            return Err(TargetError::Occupied { path: place, what: kind_name(&stat).to_owned() });
+        match kind_of(&stat) {
+            FileType::RegularFile => {}
+            FileType::Symlink => return Err(TargetError::Symlink { path: place }),
+            _ => return Err(TargetError::Occupied { path: place, what: kind_name(&stat).to_owned() }),
         }
         let (folder, name) = self.parent_of(path)?;
         // NONBLOCK: a fifo put in the way must not make us wait for a writer.
@@ -89,6 +91,11 @@ impl Root {
         let Some(stat) = self.look(wanted.to)? else { return Ok(false) };
         let owner = self.accounts.resolve(wanted.owner, &mut Vec::new())?;
         Ok(self.is_owned(&stat, owner, wanted.mode))
+    }
+
+    /// The permission bits of what lies at a path; none where there is nothing.
+    pub fn mode_of(&self, path: &Path) -> Result<Option<u32>, TargetError> {
+        Ok(self.look(path)?.map(|stat| stat.st_mode & 0o7777))
     }
 
     /// Who takes connections on a socket. A socket's file outlives its process: only one that takes a connection shows
@@ -125,16 +132,10 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use super::super::accounts::Owner;
-    use super::super::root::Owners;
+    use super::super::root::tests::ground;
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
-
-    fn ground() -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::below(folder.path(), Owners::WherePossible).unwrap();
-        (folder, root)
-    }
 
     #[test]
     fn what_lies_at_a_path_is_told_and_no_link_is_followed() {
@@ -149,7 +150,8 @@ mod tests {
         assert_eq!(at("/folder"), At::Folder);
         assert_eq!(at("/link"), At::Other("a symbolic link"));
         assert!(matches!(root.at(Path::new("/way/x")), Err(TargetError::Symlink { .. })));
-        assert!(root.open_file(Path::new("/link")).is_err());
+        let error = root.open_file(Path::new("/link")).unwrap_err();
+        assert!(matches!(&error, TargetError::Symlink { path } if path.ends_with("link")), "{error}");
         assert!(root.open_file(Path::new("/none")).unwrap().is_none());
     }
 

@@ -371,9 +371,7 @@ mod tests {
     }
 
     fn ground() -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::below(folder.path(), Owners::Required).unwrap();
-        (folder, root)
+        super::super::root::tests::ground_of(Owners::Required)
     }
 
     fn put(root: &Root, to: &str, bytes: &[u8], owner: &Owner, mode: u32) -> Result<Placed, TargetError> {

@@ -18,7 +18,7 @@ pub const STAGING_PREFIX: &str = ".relay-backup-staging-";
 /// Mode of a folder that was missing and belongs to the restored file's service.
 const HOME_MODE: u32 = 0o750;
 /// Mode of a folder that was missing above that.
-const ABOVE_MODE: u32 = 0o755;
+pub(super) const ABOVE_MODE: u32 = 0o755;
 
 /// Whether a restored file must get its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +57,9 @@ impl Root {
         if path == Path::new("/") {
             return Self::machine();
         }
-        let accounts = Accounts::below(&path)?;
-        Self::open(&path, accounts, owners)
+        let mut root = Self::open(&path, Accounts::Nobody, owners)?;
+        root.accounts = Accounts::below(&root)?;
+        Ok(root)
     }
 
     fn open(path: &Path, accounts: Accounts, owners: Owners) -> Result<Self, TargetError> {
@@ -116,6 +117,21 @@ impl Root {
         owner: &Owner,
         findings: &mut Vec<Finding>,
     ) -> Result<Folder, TargetError> {
+        self.make_way(path, findings, |named, findings| {
+            let belongs = named.starts_with(home);
+            let numbers = if belongs { Some(self.accounts.resolve(owner, findings)?) } else { None };
+            Ok((numbers, if belongs { HOME_MODE } else { ABOVE_MODE }))
+        })
+    }
+
+    /// Reaches a folder and makes what is missing of the way, each with the owner and the mode that it is given; no
+    /// owner means this process.
+    pub(super) fn make_way(
+        &self,
+        path: &Path,
+        findings: &mut Vec<Finding>,
+        given: impl Fn(&Path, &mut Vec<Finding>) -> Result<(Option<Numbers>, u32), TargetError>,
+    ) -> Result<Folder, TargetError> {
         let mut here = self.top()?;
         let mut named = PathBuf::from("/");
         for part in parts(path)? {
@@ -123,10 +139,8 @@ impl Root {
             here = match here.enter(part) {
                 Err(TargetError::Missing { .. }) => {
                     here.sweep()?;
-                    let belongs = named.starts_with(home);
-                    let numbers = if belongs { Some(self.accounts.resolve(owner, findings)?) } else { None };
-                    let mode = if belongs { HOME_MODE } else { ABOVE_MODE };
-                    self.make_folder(&here, part, numbers, mode, findings)?;
+                    let (owner, mode) = given(&named, findings)?;
+                    self.make_folder(&here, part, owner, mode, findings)?;
                     here.enter(part)?
                 }
                 other => other?,
@@ -384,14 +398,20 @@ fn parts(path: &Path) -> Result<Vec<&OsStr>, TargetError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, symlink};
 
-    fn ground() -> (tempfile::TempDir, Root) {
+    /// An empty folder, and the root that it is.
+    pub(in super::super) fn ground_of(owners: Owners) -> (tempfile::TempDir, Root) {
         let folder = tempfile::tempdir().unwrap();
-        let root = Root::below(folder.path(), Owners::WherePossible).unwrap();
+        let root = Root::below(folder.path(), owners).unwrap();
         (folder, root)
+    }
+
+    /// The same for whoever runs the test.
+    pub(in super::super) fn ground() -> (tempfile::TempDir, Root) {
+        ground_of(Owners::WherePossible)
     }
 
     #[test]

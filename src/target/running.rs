@@ -4,13 +4,9 @@
 
 use super::TargetError;
 use super::fence::Fence;
-use super::look::Listener;
-use super::record_lock::{self, Holder};
-use super::root::{Root, file};
+use super::holders::Holder;
+use super::root::Root;
 use super::units::{State, Units};
-use crate::base::fsio::FileError;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,34 +90,23 @@ fn merge(answers: Vec<Answer>) -> Answer {
     }
 }
 
+/// One that uses it is enough.
+fn any(holders: &[Holder], told: impl FnOnce(&str) -> String) -> Answer {
+    holders.first().map_or(Answer::No, |holder| Answer::Yes(told(&holder.what)))
+}
+
 fn pid_file(root: &Root, path: &Path) -> Result<Answer, TargetError> {
-    let Some(opened) = root.open_file(path)? else { return Ok(Answer::No) };
     let place = root.path_of(path);
-    let holder = record_lock::holder(&opened).map_err(FileError::io("ask for the lock of", &place))?;
-    let place = place.display();
-    Ok(match holder {
-        None => Answer::No,
-        Some(Holder::Process(0)) => Answer::Yes(format!("a process in another container holds the lock on {place}")),
-        Some(Holder::Process(id)) => Answer::Yes(format!("process {id} holds the lock on {place}")),
-        Some(Holder::OpenFile) => Answer::Yes(format!("another restore holds the lock on {place}")),
-    })
+    Ok(any(&root.lock_holders(path, None)?, |who| format!("{who} holds the lock on {}", place.display())))
 }
 
 fn socket(root: &Root, path: &Path) -> Result<Answer, TargetError> {
-    Ok(match root.listener(path)? {
-        Listener::Nobody => Answer::No,
-        Listener::Somebody(_) => Answer::Yes(format!("somebody answers at {}", root.path_of(path).display())),
-    })
+    let place = root.path_of(path);
+    Ok(any(&root.socket_holders(path)?, |who| format!("{who} answers at {}", place.display())))
 }
 
 fn bolt(root: &Root, path: &Path) -> Result<Answer, TargetError> {
-    let Some(opened) = root.open_file(path)? else { return Ok(Answer::No) };
-    let place = root.path_of(path);
-    match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(Answer::No), // given back when it is closed, at once
-        Err(Errno::AGAIN) => Ok(Answer::Yes(format!("another process has {} open", place.display()))),
-        Err(errno) => Err(file("ask for the lock of", &place, errno)),
-    }
+    Ok(any(&root.bolt_holders(path)?, str::to_owned))
 }
 
 fn port(address: SocketAddr) -> Answer {
@@ -147,14 +132,13 @@ mod tests {
     use super::super::units::tests::Fake;
     use super::super::{Owners, fence};
     use super::*;
+    use rustix::fs::FlockOperation;
     use std::fs::File;
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixListener;
 
     fn ground() -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::below(folder.path(), Owners::Required).unwrap();
-        (folder, root)
+        super::super::root::tests::ground_of(Owners::Required)
     }
 
     const PID: &str = "/lightningd-bitcoin.pid";
@@ -179,7 +163,7 @@ mod tests {
         assert_eq!(ask(&root, None), Answer::No);
 
         let locker = Locker::start(&at(PID));
-        assert!(says(&ask(&root, None), &format!("process {} holds", locker.id())));
+        assert!(says(&ask(&root, None), &format!("process {} (perl) holds", locker.id())));
         drop(locker);
         std::fs::remove_file(at(RPC)).unwrap();
         let listener = UnixListener::bind(at(RPC)).unwrap();

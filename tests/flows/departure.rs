@@ -130,13 +130,15 @@ fn a_node_that_runs_is_refused_and_nothing_changes() {
     let (before, snapshots) = (node_files(&host), host.vault().snapshots());
     let lightningd = locked(&host);
     let refused = host.run(&FINAL).exits(21).complains("refused by the guard running");
-    refused.complains(&format!("process {} holds the lock", lightningd.id())).complains("systemctl stop clightning");
+    refused
+        .complains(&format!("process {} (perl) holds the lock", lightningd.id()))
+        .complains("systemctl stop clightning");
     lightningd.signal(Signal::KILL);
     drop(lightningd);
     // What a crash left behind shows nothing; a socket that answers does.
     let socket = host.lightning("lightning-rpc");
     let listener = UnixListener::bind(&socket).unwrap();
-    host.run(&FINAL).exits(21).complains("somebody answers at");
+    host.run(&FINAL).exits(21).complains(&format!("process {} ", std::process::id())).complains(" answers at ");
     drop(listener);
     fs::remove_file(socket).unwrap();
     host.env.write("lightning/config", "rpc-file=/nowhere/rpc\npid-file=my.pid\n", 0o600);

@@ -21,9 +21,7 @@ fn why() -> Why<'static> {
 }
 
 fn ground() -> (tempfile::TempDir, Root) {
-    let folder = tempfile::tempdir().unwrap();
-    let root = Root::below(folder.path(), Owners::Required).unwrap();
-    (folder, root)
+    super::super::root::tests::ground_of(Owners::Required)
 }
 
 /// A ground with a database of 100 rows, and a journal beside it.
