@@ -15,12 +15,14 @@ mod obstacle;
 mod phrase;
 mod screen;
 mod sqlite_schema;
+mod tar_error;
 #[cfg(test)]
 pub(super) mod tests;
 
 pub use inspect::{Whole, check, inspect};
 pub use obstacle::Obstacle;
 pub use screen::{Content, content};
+pub use tar_error::TarError;
 
 use crate::artifact::{ArtifactKind, ArtifactSpec, Codec, Toxicity};
 use crate::base::ids::{ArtifactName, BadId, SourceName};
@@ -31,6 +33,7 @@ use crate::sources::{Sink, SourceError};
 use collect::{Collector, Stop};
 pub(super) use screen::LockedBolt;
 use std::io;
+use tar_error::ELSEWHERE;
 
 /// Why a source of files failed, or a tar could not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -54,24 +57,9 @@ pub enum FilesError {
         /// Which tar.
         artifact: ArtifactName,
     },
-    /// A tar does not parse.
-    #[error("the tar is damaged after {entries} entries")]
-    BadTar {
-        /// Entries that could be read.
-        entries: u64,
-        /// What is wrong.
-        #[source]
-        source: io::Error,
-    },
-    /// A tar holds a name that would leave the folder it is extracted to, or an entry that is neither file, folder
-    /// nor link.
-    #[error("the tar's entry {name:?} {why}")]
-    Hostile {
-        /// The entry's name, made printable.
-        name: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    /// A tar is none of ours, or damaged.
+    #[error(transparent)]
+    Tar(#[from] TarError),
     /// A tar does not hold what was noted when it was written.
     #[error("the tar holds {found} {what}, but {expected} were written")]
     Differs {
@@ -89,12 +77,8 @@ impl FilesError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { obstacles, .. } => obstacle::hints(obstacles),
-            Self::BadTar { .. } | Self::Differs { .. } => {
-                Some("restore from another vault or an older snapshot, and run `verify --depth opened`".to_owned())
-            }
-            Self::Hostile { .. } => {
-                Some("do not extract this tar; whoever wrote it is not the agent as published".to_owned())
-            }
+            Self::Tar(error) => Some(error.hint()),
+            Self::Differs { .. } => Some(ELSEWHERE.to_owned()),
             Self::Name(_) | Self::Interrupted { .. } => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::base::fsio::FileError;
 use crate::base::interrupt::Interrupt;
 use crate::base::limits::TAR_ENTRIES_MAX;
 use crate::report::Finding;
-use crate::sources::files::{Content, Whole, content};
+use crate::sources::files::{Content, TarError, Whole, content};
 pub use compare::Compared;
 use entry::{Entry, Kind};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
@@ -41,7 +41,7 @@ pub struct Unpack<'a> {
     pub below: &'a Path,
     /// What is added to the name of what is moved aside: see [`Aside::single`].
     pub label: &'a str,
-    /// Places that it must leave alone: a node's wallet, its mirror, its `hsm_secret`.
+    /// Places that it must leave alone, such as a node's wallet and its `hsm_secret`.
     pub forbidden: &'a [PathBuf],
     /// The wish to stop.
     pub interrupt: &'a Interrupt,
@@ -69,23 +69,9 @@ pub struct Unpacked {
 /// Why a tar could not be unpacked. What was placed before stays; the same call again goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// It is damaged, or not whole.
-    #[error("the tar is damaged after {entries} entries")]
-    BadTar {
-        /// Entries that could be read.
-        entries: u64,
-        /// What is wrong.
-        #[source]
-        source: io::Error,
-    },
-    /// It would do what no tar of ours does.
-    #[error("the tar's entry {name:?} {why}")]
-    Hostile {
-        /// The entry's name, made printable.
-        name: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    /// It is damaged, or would do what no tar of ours does.
+    #[error(transparent)]
+    Tar(#[from] TarError),
     /// It would bring channel state to a place where a node could start on it.
     #[error("the tar's entry {name:?} is {what}, and a node started on an old one loses its channels")]
     Toxic {
@@ -109,12 +95,7 @@ impl TreeError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::BadTar { .. } => {
-                Some("restore from another vault or an older snapshot, and run `verify --depth opened`".to_owned())
-            }
-            Self::Hostile { .. } => {
-                Some("do not unpack this tar; whoever wrote it is not the agent as published".to_owned())
-            }
+            Self::Tar(error) => Some(error.hint()),
             Self::Toxic { .. } => {
                 Some("take it out with `extract` to a file with TOXIC in its name, if it is needed at all".to_owned())
             }
@@ -125,11 +106,7 @@ impl TreeError {
 }
 
 fn hostile(name: &[u8], why: &'static str) -> TreeError {
-    TreeError::Hostile { name: shown(name), why }
-}
-
-fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).chars().take(200).collect()
+    TarError::hostile(name, why).into()
 }
 
 impl Root {
@@ -146,7 +123,7 @@ impl Root {
             folders: Vec::new(),
             pending: None,
         };
-        let bad = |entries| move |source| TreeError::BadTar { entries, source };
+        let bad = |entries| move |source| TarError::Damaged { entries, source };
         for read in archive.entries().map_err(bad(0))? {
             let mut read = read.map_err(bad(tree.done.entries))?;
             tree.check_interrupt()?;
@@ -166,7 +143,10 @@ fn refuse_forbidden(how: &Unpack<'_>, entry: &Entry, path: &Path) -> Result<(), 
     let name = path.file_name().unwrap_or_default().as_bytes();
     let is_toxic = |known: &[u8]| COMPANIONS.iter().any(|end| name.strip_prefix(known) == Some(end));
     if TOXIC_NAMES.iter().any(|known| is_toxic(known)) {
-        return Err(TreeError::Toxic { name: shown(&entry.name), what: "named as a node's channel database" });
+        return Err(TreeError::Toxic {
+            name: TarError::shown(&entry.name),
+            what: "named as a node's channel database",
+        });
     }
     for forbidden in how.forbidden {
         let its_own = path.as_os_str().as_bytes().strip_prefix(forbidden.as_os_str().as_bytes());
@@ -263,7 +243,7 @@ impl<'a> Tree<'a> {
         loop {
             self.check_interrupt()?;
             let entries = self.done.entries - 1;
-            let count = content.read(&mut buffer).map_err(|source| TreeError::BadTar { entries, source })?;
+            let count = content.read(&mut buffer).map_err(|source| TarError::Damaged { entries, source })?;
             if count == 0 {
                 break;
             }
@@ -273,7 +253,7 @@ impl<'a> Tree<'a> {
         }
         if length != entry.size {
             let source = io::Error::new(io::ErrorKind::UnexpectedEof, "a file in it breaks off");
-            return Err(TreeError::BadTar { entries: self.done.entries - 1, source });
+            return Err(TarError::Damaged { entries: self.done.entries - 1, source }.into());
         }
         self.done.bytes += length;
         self.pending = Some((entry.name, path, staged));
@@ -288,7 +268,9 @@ impl<'a> Tree<'a> {
         }
         let (checked, ()) = staged.check(|written, _| match content(written) {
             Content::Harmless => Ok(()),
-            Content::Toxic(what) | Content::Unclear(what) => Err(TreeError::Toxic { name: shown(&name), what }),
+            Content::Toxic(what) | Content::Unclear(what) => {
+                Err(TreeError::Toxic { name: TarError::shown(&name), what })
+            }
         })?;
         let placed = checked.publish()?;
         match placed.how {

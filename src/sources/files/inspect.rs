@@ -1,8 +1,8 @@
 //! Reads a tar of files back: whole, counted, and without a name that could lead out of the folder it is extracted
 //! to. Extracts nothing.
 
-use super::FilesError;
 use super::header::BLOCK;
+use super::{FilesError, TarError};
 use crate::facts::files::TarFacts;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ pub fn inspect(reader: impl Read) -> Result<TarFacts, FilesError> {
     let mut facts = TarFacts::default();
     let mut links = HashSet::new();
     let mut last = Vec::new();
-    let bad = |entries| move |source| FilesError::BadTar { entries, source };
+    let bad = |entries| move |source| TarError::Damaged { entries, source };
     for entry in archive.entries().map_err(bad(0))? {
         let mut entry = entry.map_err(bad(facts.entries))?;
         let name = entry.path_bytes().into_owned();
@@ -77,7 +77,7 @@ fn without_end(name: &[u8]) -> &[u8] {
 }
 
 fn hostile(name: &[u8], why: &'static str) -> FilesError {
-    FilesError::Hostile { name: String::from_utf8_lossy(name).chars().take(200).collect(), why }
+    TarError::hostile(name, why).into()
 }
 
 fn check_name(name: &[u8], links: &HashSet<Vec<u8>>) -> Result<(), FilesError> {

@@ -4,7 +4,7 @@ use super::entry::{Entry, Kind};
 use super::{BUFFER_BYTES, TreeError, Unpack, hostile, refuse_forbidden};
 use crate::base::fsio::FileError;
 use crate::base::limits::TAR_ENTRIES_MAX;
-use crate::sources::files::Whole;
+use crate::sources::files::{TarError, Whole};
 use crate::target::TargetError;
 use crate::target::root::{Root, file, kind_of};
 use rustix::fs::{FileType, Stat};
@@ -33,8 +33,8 @@ impl Root {
         let mut archive = tar::Archive::new(watched);
         let mut entries = 0_u64;
         let mut compared = Compared::default();
-        for read in archive.entries().map_err(|source| TreeError::BadTar { entries, source })? {
-            let bad = |source| TreeError::BadTar { entries, source };
+        for read in archive.entries().map_err(|source| TarError::Damaged { entries, source })? {
+            let bad = |source| TarError::Damaged { entries, source };
             let mut read = read.map_err(bad)?;
             if how.interrupt.is_set() {
                 return Err(TreeError::Interrupted { entries });
@@ -58,7 +58,7 @@ impl Root {
         }
         io::copy(&mut archive.into_inner(), &mut io::sink())
             .and_then(|_| whole.check())
-            .map_err(|source| TreeError::BadTar { entries, source })?;
+            .map_err(|source| TarError::Damaged { entries, source })?;
         Ok(compared)
     }
 
@@ -206,8 +206,8 @@ mod tests {
         let root = Root::below(folder.path(), Owners::WherePossible).unwrap();
         let refused = |name: &str| differing(&root, &tar_of(&[(name, b"x")])).unwrap_err();
         assert!(matches!(refused("x/lightningd.sqlite3-wal"), TreeError::Toxic { .. }));
-        assert!(matches!(refused("secret"), TreeError::Hostile { .. }));
+        assert!(matches!(refused("secret"), TreeError::Tar(TarError::Hostile { .. })));
         let whole = tar_of(&[("f", b"some content")]);
-        assert!(matches!(differing(&root, &whole[..600]), Err(TreeError::BadTar { .. })));
+        assert!(matches!(differing(&root, &whole[..600]), Err(TreeError::Tar(TarError::Damaged { .. }))));
     }
 }

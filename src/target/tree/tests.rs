@@ -49,9 +49,7 @@ fn sample() -> (tempfile::TempDir, Vec<u8>) {
 }
 
 fn ground() -> (tempfile::TempDir, Root) {
-    let folder = tempfile::tempdir().unwrap();
-    let root = Root::below(folder.path(), Owners::Required).unwrap();
-    (folder, root)
+    super::super::root::tests::ground_of(Owners::Required)
 }
 
 fn unpack(root: &Root, tar: &[u8], forbidden: &[PathBuf]) -> Result<Unpacked, TreeError> {
@@ -191,7 +189,7 @@ fn a_hostile_tar_is_refused_and_touches_nothing() {
     let how = Unpack { below: Path::new("/cln"), label: "now", forbidden: &[], interrupt: &interrupt };
     for out in ["/etc/passwd", "../../etc/passwd", "../x"] {
         let error = root.unpack(&ended(raw("config", Kind::Symlink, out, b""))[..], &how).unwrap_err();
-        assert!(matches!(error, TreeError::Hostile { .. }), "{error}");
+        assert!(matches!(error, TreeError::Tar(TarError::Hostile { .. })), "{error}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     root.unpack(&ended(raw("config", Kind::Symlink, "bitcoin/config", b""))[..], &how).unwrap();
@@ -228,7 +226,7 @@ fn a_file_that_is_in_the_tar_twice_counts_as_it_was_last_and_a_tar_that_breaks_o
     for cut in [600, 50_000, large.len() - 1024, large.len() - 512] {
         let (folder, root) = ground();
         let error = unpack(&root, &large[..cut], &[]).unwrap_err();
-        assert!(matches!(error, TreeError::BadTar { .. }), "{cut}: {error}");
+        assert!(matches!(error, TreeError::Tar(TarError::Damaged { .. })), "{cut}: {error}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{cut}");
     }
     let interrupt = Interrupt::new();

@@ -1,0 +1,137 @@
+//! What no tar may hold: channel databases under any name, databases in use, data folders of PostgreSQL.
+
+use super::*;
+
+#[test]
+fn a_lightning_wallet_is_refused_under_any_name() {
+    let home = tempfile::tempdir().unwrap();
+    let hidden = home.path().join("notes.txt");
+    fs::copy(wallet(), &hidden).unwrap();
+    fs::write(home.path().join("a"), "fine").unwrap();
+    let text = refused(&[home.path().join("*")], &[], &["toxic-database"]);
+    assert!(text.contains("Core Lightning's channel database: an old copy of it can lose every channel"), "{text}");
+    assert!(text.contains("a source of kind cln or lnd, and add") && text.contains("notes.txt"), "{text}");
+    // With the exclude that the hint asks for, the rest is taken.
+    let (sink, result) = read(&[home.path().join("*")], &[hidden.display().to_string()]);
+    result.unwrap();
+    assert_eq!(listed(&sink.get("s/files.tar").0).len(), 1);
+    // LND's, as SQLite and as bolt.
+    let lnd = Connection::open(home.path().join("lnd")).unwrap();
+    lnd.execute_batch("CREATE TABLE channeldb_kv (id INTEGER PRIMARY KEY, key BLOB, value BLOB)").unwrap();
+    drop(lnd);
+    bolt_file(&home.path().join("old-bolt"), &["close-summaries", "open-chan-bucket"]);
+    bolt_file(&home.path().join("replay"), &["shared-hash"]);
+    let codes = ["toxic-database"; 4];
+    refused(&[home.path().to_owned()], &[], &codes);
+}
+
+#[test]
+fn every_fixture_wallet_is_recognised() {
+    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cln/node");
+    let mut count = 0;
+    for entry in fs::read_dir(nodes).unwrap() {
+        let path = entry.unwrap().path().join("lightningd.sqlite3");
+        if path.exists() {
+            refused(&[path], &[], &["toxic-database"]);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 7);
+}
+
+#[test]
+fn the_list_of_tables_is_the_one_sqlite_gives() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("db");
+    for page_size in [512, 1024, 4096, 65536] {
+        fs::remove_file(&path).unwrap_or_default();
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(&format!("PRAGMA page_size = {page_size}; BEGIN")).unwrap();
+        for number in 0..300 {
+            let columns = "x".repeat(number * 3 + 1);
+            db.execute_batch(&format!(
+                "CREATE TABLE t{number} ({columns} TEXT); CREATE INDEX i{number} ON t{number} ({columns})"
+            ))
+            .unwrap();
+        }
+        db.execute_batch("DROP TABLE t7; COMMIT").unwrap();
+        let mut statement = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+        let expected =
+            statement.query_map([], |row| row.get::<_, String>(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(sqlite_schema::tables(&fs::File::open(&path).unwrap()), Some(expected));
+    }
+    let whole = fs::read(wallet()).unwrap();
+    for length in [16, 99, 100, 4095, 4096, 9000] {
+        fs::write(&path, &whole[..length]).unwrap();
+        refused(std::slice::from_ref(&path), &[], &["database-unclear"]);
+    }
+}
+
+#[test]
+fn a_database_in_use_is_refused_and_an_idle_one_taken() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("shop.sqlite");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("CREATE TABLE orders (id INTEGER)").unwrap();
+    drop(db);
+    tar_of(std::slice::from_ref(&path));
+    for ending in ["-wal", "-journal", "-shm"] {
+        let companion = home.path().join(format!("shop.sqlite{ending}"));
+        fs::write(&companion, "").unwrap();
+        let text = refused(std::slice::from_ref(&path), &[], &["live-database"]);
+        assert!(text.contains(&format!("its {ending} file")) && text.contains("a source of kind sqlite"), "{text}");
+        fs::remove_file(companion).unwrap();
+    }
+    let bolt = home.path().join("bolt");
+    bolt_file(&bolt, &["things"]);
+    tar_of(std::slice::from_ref(&bolt));
+    let open = fs::File::open(&bolt).unwrap();
+    rustix::fs::flock(&open, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    refused(std::slice::from_ref(&bolt), &[], &["live-database"]);
+}
+
+#[test]
+fn a_database_that_another_process_has_locked_is_refused() {
+    if !Path::new("/usr/bin/sqlite3").exists() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("db");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("CREATE TABLE orders (id INTEGER)").unwrap();
+    drop(db);
+    let (ready, done) = (home.path().join("ready"), home.path().join("done"));
+    let script = home.path().join("script");
+    let wait =
+        format!(".shell touch {}\n.shell while [ ! -e {} ]; do sleep 0.05; done\n", ready.display(), done.display());
+    fs::write(&script, format!("BEGIN; SELECT count(*) FROM orders;\n{wait}COMMIT;\n")).unwrap();
+    let running = Exec::new("/usr/bin/sqlite3").arg(&path).stream(Some(fs::File::open(&script).unwrap())).unwrap();
+    while !ready.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let text = refused(std::slice::from_ref(&path), &[], &["live-database"]);
+    assert!(text.contains("another process holds a lock on it"), "{text}");
+    fs::write(done, "").unwrap();
+    drop(running);
+}
+
+#[test]
+fn a_postgresql_data_folder_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir_all(home.path().join("15/global")).unwrap();
+    fs::write(home.path().join("15/PG_VERSION"), "15\n").unwrap();
+    fs::write(home.path().join("15/global/pg_control"), "x").unwrap();
+    let text = refused(&[home.path().to_owned()], &[], &["live-database"]);
+    assert!(text.contains("a source of kind postgres"), "{text}");
+}
+
+#[test]
+fn a_phrase_is_told_of_but_never_shown() {
+    let home = tempfile::tempdir().unwrap();
+    let phrase = "legal winner thank year wave sausage worth useful legal winner thank yellow";
+    fs::write(home.path().join("notes"), format!("seed:\n{phrase}\n")).unwrap();
+    let (_, facts, sink) = tar_of(&[home.path().to_owned()]);
+    assert_eq!(sink.codes(), ["bip39-phrase"]);
+    assert!(sink.findings[0].subject.ends_with("/notes"));
+    assert!(!format!("{:?} {facts:?}", sink.findings).contains("sausage"));
+}
