@@ -5,7 +5,7 @@ use super::{Options, child};
 use relay_backup::base::interrupt::Interrupt;
 use relay_backup::sandbox::node::load::{self, Written};
 use relay_backup::sandbox::node::{Moment, Wallet};
-use relay_backup::sources::sqlite::{CopyOptions, LockBudget, SqliteError, copy};
+use relay_backup::sources::sqlite::{CopyOptions, LockBudget, Scratch, SqliteError, copy};
 use rusqlite::Connection;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,8 @@ fn row(out: &mut dyn Write, name: &str, database: &Path, writer: Option<&[String
     let writer = writer.map(|arguments| child::writer(arguments, database));
     let interrupt = Interrupt::new();
     let folder = database.parent().unwrap();
-    let options = CopyOptions { scratch_folder: folder, budget: LockBudget::default(), interrupt: &interrupt };
+    let options =
+        CopyOptions { scratch: Scratch::Folder(folder), budget: LockBudget::default(), interrupt: &interrupt };
     let begin = Instant::now();
     let copy = copy(database, options);
     let wall = begin.elapsed().as_secs_f64();

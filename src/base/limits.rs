@@ -70,6 +70,9 @@ pub const LOCK_FEELER: Duration = Duration::from_millis(50);
 pub const LOCK_GAP: Duration = Duration::from_millis(150);
 /// Largest SQLite database, in bytes, that is copied into memory; a larger one goes to an unlinked file.
 pub const SQLITE_MEMORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of memory that must stay available beside a larger database before it is copied there because nothing may be
+/// written to its disk.
+pub const SQLITE_MEMORY_SPARE_BYTES: u64 = 256 * 1024 * 1024;
 /// Bytes that must stay free beside twice the database before one is copied to a file.
 pub const SQLITE_SPARE_BYTES: u64 = 1024 * 1024 * 1024;
 /// How often a writer may make a copy begin again, at the most, before it is made in one longer hold or given up.

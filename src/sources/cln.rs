@@ -33,7 +33,7 @@ use crate::base::secret::Secret;
 use crate::facts::Facts;
 use crate::facts::cln::{Attestation, EmergencyContents, SecretFacts, WalletFacts};
 use crate::report::{Finding, Level};
-use crate::sources::sqlite::{CopyOptions, LockBudget};
+use crate::sources::sqlite::{CopyOptions, LockBudget, Scratch};
 use crate::sources::{Body, Sink, SourceError};
 use parts::{LiveSecret, Standing};
 use std::error::Error;
@@ -188,7 +188,7 @@ impl Cln<'_> {
     }
 
     fn copy_options(&self) -> CopyOptions<'_> {
-        CopyOptions { scratch_folder: self.scratch_folder, budget: self.budget, interrupt: self.interrupt }
+        CopyOptions { scratch: Scratch::Folder(self.scratch_folder), budget: self.budget, interrupt: self.interrupt }
     }
 
     fn check_interrupt(&self) -> Result<(), ClnError> {

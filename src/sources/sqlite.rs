@@ -2,7 +2,7 @@
 //! it counts. Used for Core Lightning's wallet and for any other SQLite file.
 //!
 //! What SQLite itself does in WAL mode, it does here too: where a log lies beside the database, its index (`-shm`)
-//! is made if it is missing. Log and database stay as they are.
+//! is made if it is missing. Log and database stay as they are. With [`Scratch::Memory`] the index stays as it is, too.
 //!
 //! This module never writes to the database, never opens it `immutable` or `nolock`, and never opens it twice in this
 //! process while SQLite has it open: closing the other descriptor would drop SQLite's locks.
@@ -31,11 +31,21 @@ use crate::sources::{Sink, SourceError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// How a copy is made: where the scratch file may lie, how long locks may be held, and who may stop it.
+/// Where a copy lies while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scratch<'a> {
+    /// In memory when it is small, else in a file without a name on the database's own filesystem: in this folder of
+    /// ours where it lies there, else beside the database.
+    Folder(&'a Path),
+    /// In memory, however large it is: nothing is written to the database's filesystem.
+    Memory,
+}
+
+/// How a copy is made: where it lies, how long locks may be held, and who may stop it.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyOptions<'a> {
-    /// A folder of ours, preferred for the scratch file where it lies on the database's own filesystem.
-    pub scratch_folder: &'a Path,
+    /// Where it lies.
+    pub scratch: Scratch<'a>,
     /// How long locks may be held.
     pub budget: LockBudget,
     /// Looked at between steps.

@@ -6,7 +6,7 @@ use crate::tables::{child, wallet};
 use relay_backup::base::interrupt::Interrupt;
 use relay_backup::facts::sqlite::{CopyStatistics, JournalMode};
 use relay_backup::sandbox::node::load::{self, Written};
-use relay_backup::sources::sqlite::{CopyOptions, LockBudget, SqliteError, copy};
+use relay_backup::sources::sqlite::{CopyOptions, LockBudget, Scratch, SqliteError, copy};
 use std::time::Duration;
 
 const MIB: u64 = 1024 * 1024;
@@ -31,7 +31,7 @@ fn copied(mode: &str, bytes: u64, budget: LockBudget) -> CopyStatistics {
     let database = wallet::wallet(&env.path("lightning"), bytes, mode);
     let writer = child::writer(&writer_arguments(), &database);
     let interrupt = Interrupt::new();
-    let options = CopyOptions { scratch_folder: &env.path("tmp"), budget, interrupt: &interrupt };
+    let options = CopyOptions { scratch: Scratch::Folder(&env.path("tmp")), budget, interrupt: &interrupt };
     let is_given_up = |result: &Result<_, SqliteError>| matches!(result, Err(SqliteError::Budget { .. }));
     let copy = (1..TRIES)
         .map(|_| copy(&database, options))

@@ -20,7 +20,7 @@ use crate::sources::cln::Cln;
 use crate::sources::files::Files;
 use crate::sources::lnd::Lnd;
 use crate::sources::postgres::{Postgres, Programs};
-use crate::sources::sqlite::{self, CopyOptions, LockBudget};
+use crate::sources::sqlite::{self, CopyOptions, LockBudget, Scratch};
 use crate::sources::{Body, Sink, SourceError};
 
 /// What all sources gave.
@@ -132,7 +132,13 @@ impl Reading<'_> {
             }
             SourceKind::Sqlite { path } => {
                 let codec = source.codec.unwrap_or(Codec::Zstd);
-                sqlite::read(path, name, codec, CopyOptions { scratch_folder, budget, interrupt }, collector)
+                sqlite::read(
+                    path,
+                    name,
+                    codec,
+                    CopyOptions { scratch: Scratch::Folder(scratch_folder), budget, interrupt },
+                    collector,
+                )
             }
             SourceKind::Files { paths, exclude } => {
                 let codec = source.codec.unwrap_or(Codec::Gzip);

@@ -9,7 +9,7 @@
 use super::error::SqliteError;
 use super::header::{self, Header};
 use super::target::{Finished, Target};
-use super::{CopyOptions, content};
+use super::{CopyOptions, Scratch, content};
 use crate::base::exec::{self, Exec};
 use crate::base::limits::{LOCK_FEELER, LOCK_GAP, SQLITE_BUSY_PATIENCE, SQLITE_RESTARTS_MAX};
 use crate::facts::sqlite::{CopyStatistics, JournalMode};
@@ -18,6 +18,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::Metadata;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -76,15 +77,18 @@ impl Copy {
 }
 
 /// Copies a live database and checks the copy with `PRAGMA integrity_check`. Nothing is written to the database or
-/// beside it, except for a scratch file without a name where it is large.
+/// beside it, except for a scratch file without a name where it is large and may have one.
 pub fn copy(database: &Path, options: CopyOptions<'_>) -> Result<Copy, SqliteError> {
     let header = header::look(database)?;
     if header.is_closed {
         return copy_closed(database, &header, options);
     }
     let warmed = warm(database);
-    let mut target = Target::create(database, &header, options.scratch_folder)?;
-    let source = open_read_only(database)?;
+    let mut target = Target::create(database, &header, options.scratch)?;
+    let source = match (header.mode, options.scratch) {
+        (JournalMode::Wal, Scratch::Memory) => open_with_index_as_it_is(database)?,
+        _ => open_read_only(database, database, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+    };
     let mut transfer = Transfer::new(database, &source, &header, warmed, options);
     match header.mode {
         JournalMode::Rollback => transfer.in_holds(&mut target)?,
@@ -114,7 +118,7 @@ fn copy_closed(database: &Path, header: &Header, options: CopyOptions<'_>) -> Re
     let look = |source| SqliteError::Look { path: database.to_owned(), source };
     let mut file = std::fs::File::open(database).map_err(look)?;
     let before = file.metadata().map_err(look)?;
-    let target = Target::of_bytes(database, header, options.scratch_folder, &mut || {
+    let target = Target::of_bytes(database, header, options.scratch, &mut || {
         if options.interrupt.is_set() {
             return Err(SqliteError::Interrupted { path: database.to_owned() });
         }
@@ -145,9 +149,29 @@ fn warm(database: &Path) -> bool {
     result.is_ok()
 }
 
-fn open_read_only(database: &Path) -> Result<Connection, SqliteError> {
+/// Opens a database in WAL mode without making or changing the index of its log (https://sqlite.org/wal.html,
+/// "Read-Only Databases"). An error where there is no index.
+fn open_with_index_as_it_is(database: &Path) -> Result<Connection, SqliteError> {
+    if !header::has_index(database) {
+        let source = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_CANTINIT);
+        let source = rusqlite::Error::SqliteFailure(source, None);
+        return Err(SqliteError::UnreadableWal { path: database.to_owned(), source });
+    }
+    let mut uri = String::from("file:");
+    for byte in database.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?readonly_shm=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    open_read_only(database, Path::new(&uri), flags)
+}
+
+fn open_read_only(database: &Path, name: &Path, flags: OpenFlags) -> Result<Connection, SqliteError> {
     let open = |source| SqliteError::Open { path: database.to_owned(), source };
-    let source = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(open)?;
+    let source = Connection::open_with_flags(name, flags).map_err(open)?;
     // Waiting is done here, in sight of the interrupt, and not inside SQLite.
     source.busy_timeout(Duration::ZERO).map_err(open)?;
     source.pragma_update(None, "temp_store", "MEMORY").map_err(open)?;
@@ -445,7 +469,7 @@ mod tests {
     fn after(pages: u64, versions: &[(i64, u64)]) -> (u32, Hold) {
         let (connection, interrupt) = (Connection::open_in_memory().unwrap(), Interrupt::new());
         let budget = LockBudget { hold: Duration::from_millis(250), hold_max: Duration::from_secs(5) };
-        let options = CopyOptions { scratch_folder: Path::new("/"), budget, interrupt: &interrupt };
+        let options = CopyOptions { scratch: Scratch::Memory, budget, interrupt: &interrupt };
         let header =
             Header { mode: JournalMode::Rollback, page_bytes: 4096, length: 0, is_closed: false, identity: (0, 0) };
         let mut transfer = Transfer::new(Path::new("app.db"), &connection, &header, true, options);

@@ -122,6 +122,19 @@ pub enum SqliteError {
         /// Bytes needed: twice the database and 1 GiB.
         needed: u64,
     },
+    /// There is not enough memory for a copy that may go nowhere else.
+    #[error(
+        "no memory to look into {}: {free} bytes are available and {needed} are needed, because nothing is written beside it",
+        path.display()
+    )]
+    Memory {
+        /// The database.
+        path: PathBuf,
+        /// Bytes available.
+        free: u64,
+        /// Bytes needed: the database, twice where no program has it open in WAL mode, and 256 MiB.
+        needed: u64,
+    },
     /// The scratch file could not be made.
     #[error("cannot make a scratch file for the copy of {}", path.display())]
     Scratch {
@@ -250,6 +263,10 @@ impl SqliteError {
                  or run the backup at a quieter moment"
             ),
             Self::Space { folder, .. } => format!("free some space on the filesystem of {}", folder.display()),
+            Self::Memory { .. } => {
+                "free memory on this machine, by stopping what is not needed now, then run the same command again"
+                    .to_owned()
+            }
             Self::Scratch { .. } => {
                 "let the user this program runs as write to the state folder, and keep that folder on the database's \
                  filesystem"

@@ -65,9 +65,18 @@ fn look_once(path: &Path) -> Result<Header, SqliteError> {
 
 /// Whether a write-ahead log stands beside a database: it does while a program has it open in WAL mode.
 pub(super) fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    Path::new(&log).symlink_metadata().is_ok()
+    is_beside(path, "-wal")
+}
+
+/// Whether the index of that log does.
+pub(super) fn has_index(path: &Path) -> bool {
+    is_beside(path, "-shm")
+}
+
+fn is_beside(path: &Path, ending: &str) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    Path::new(&name).symlink_metadata().is_ok()
 }
 
 fn parse(path: &Path, bytes: &[u8], length: u64) -> Result<Header, SqliteError> {

@@ -1,10 +1,13 @@
-//! Where a copy goes: into memory when it is small, else into a file of ours that has no name any more before the first
-//! page is written to it, on the filesystem that held the plaintext before. A crash leaves nothing behind.
+//! Where a copy goes: into memory when it is small or nothing may be written, else into a file of ours that has no name
+//! any more before the first page is written to it, on the filesystem that held the plaintext before. A crash leaves
+//! nothing behind.
 
+use super::Scratch;
 use super::error::SqliteError;
 use super::header::Header;
 use crate::base::fsio::{self, FileError};
-use crate::base::limits::{SQLITE_MEMORY_BYTES_MAX, SQLITE_SPARE_BYTES};
+use crate::base::limits::{SQLITE_MEMORY_BYTES_MAX, SQLITE_MEMORY_SPARE_BYTES, SQLITE_SPARE_BYTES};
+use crate::base::memory;
 use crate::facts::sqlite::JournalMode;
 use crate::sources::SourceError;
 use rusqlite::{Connection, OpenFlags};
@@ -12,6 +15,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Place of the two bytes of a header that tell the journal mode: 1 for a rollback journal, 2 for WAL.
 const MODE_AT: usize = 18;
@@ -38,14 +42,17 @@ pub(super) struct Finished {
 
 impl Target {
     /// Makes a place for a copy of this database.
-    pub(super) fn create(database: &Path, header: &Header, scratch_folder: &Path) -> Result<Self, SqliteError> {
-        let target = if header.length <= SQLITE_MEMORY_BYTES_MAX {
-            let writer = Connection::open_in_memory().map_err(write_error(database))?;
-            Self { writer, file: None }
-        } else {
-            let folder = choose_folder(database, header, scratch_folder)?;
-            check_space(database, header, &folder)?;
-            Self::in_file(database, &folder)?
+    pub(super) fn create(database: &Path, header: &Header, scratch: Scratch<'_>) -> Result<Self, SqliteError> {
+        let target = match scratch {
+            Scratch::Folder(preferred) if header.length > SQLITE_MEMORY_BYTES_MAX => {
+                let folder = choose_folder(database, header, preferred)?;
+                check_space(database, header, &folder)?;
+                Self::in_file(database, &folder)?
+            }
+            _ => {
+                check_memory(database, header.length)?;
+                Self::in_memory(database)?
+            }
         };
         set_up(&target.writer, header.page_bytes).map_err(write_error(database))?;
         Ok(target)
@@ -56,10 +63,11 @@ impl Target {
     pub(super) fn of_bytes(
         database: &Path,
         header: &Header,
-        scratch_folder: &Path,
+        scratch: Scratch<'_>,
         next: &mut dyn FnMut() -> Result<Vec<u8>, SqliteError>,
     ) -> Result<Self, SqliteError> {
-        let folder = choose_folder(database, header, scratch_folder)?;
+        let Scratch::Folder(preferred) = scratch else { return Self::of_bytes_in_memory(database, header, next) };
+        let folder = choose_folder(database, header, preferred)?;
         check_space(database, header, &folder)?;
         let target = Self::in_file(database, &folder)?;
         let Some(scratch) = &target.file else { return Ok(target) };
@@ -73,6 +81,37 @@ impl Target {
                 .map_err(FileError::io("write the copy of", database))
                 .map_err(|source| SqliteError::Scratch { path: database.to_owned(), source })?;
         }
+    }
+
+    /// For a moment the bytes are there twice, in our hands and in SQLite's.
+    fn of_bytes_in_memory(
+        database: &Path,
+        header: &Header,
+        next: &mut dyn FnMut() -> Result<Vec<u8>, SqliteError>,
+    ) -> Result<Self, SqliteError> {
+        check_memory(database, header.length.saturating_mul(2))?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(header.length).unwrap_or(0)));
+        loop {
+            let part = next()?;
+            if part.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(&part);
+        }
+        if let Some(modes) = bytes.get_mut(MODE_AT..=MODE_AT + 1) {
+            // Memory has no log. `write_to` sets the bytes back.
+            modes.fill(1);
+        }
+        let mut target = Self::in_memory(database)?;
+        let length = bytes.len();
+        let read = target.writer.deserialize_read_exact(rusqlite::MAIN_DB, bytes.as_slice(), length, true);
+        read.map_err(write_error(database))?;
+        Ok(target)
+    }
+
+    fn in_memory(database: &Path) -> Result<Self, SqliteError> {
+        let writer = Connection::open_in_memory().map_err(write_error(database))?;
+        Ok(Self { writer, file: None })
     }
 
     fn in_file(database: &Path, folder: &Path) -> Result<Self, SqliteError> {
@@ -142,9 +181,13 @@ impl Finished {
     /// Writes the copy's bytes in order; an error when they are not as many as they must be.
     pub(super) fn write_to(&mut self, database: &Path, out: &mut dyn Write) -> Result<(), SourceError> {
         let Some(file) = &self.file else {
+            let mode = self.mode;
             let bytes =
                 self.connection.serialize(rusqlite::MAIN_DB).map_err(|error| SqliteError::read(database, error))?;
-            return out.write_all(&bytes).map_err(SourceError::Sink);
+            let (head, rest) = bytes.split_at(bytes.len().min(MODE_AT + 2));
+            let mut head = head.to_vec();
+            set_mode_back(mode, &mut head);
+            return out.write_all(&head).and_then(|()| out.write_all(rest)).map_err(SourceError::Sink);
         };
         let mut buffer = vec![0; 256 * 1024];
         let mut at = 0u64;
@@ -152,13 +195,20 @@ impl Finished {
             let wanted = usize::try_from(self.length - at).map_or(buffer.len(), |left| left.min(buffer.len()));
             let part = &mut buffer[..wanted];
             file.read_exact_at(part, at).map_err(|source| SqliteError::Look { path: database.to_owned(), source })?;
-            if at == 0 && self.mode == JournalMode::Wal && part.len() > MODE_AT + 1 {
-                part[MODE_AT..=MODE_AT + 1].fill(2);
+            if at == 0 {
+                set_mode_back(self.mode, part);
             }
             out.write_all(part).map_err(SourceError::Sink)?;
             at += wanted as u64;
         }
         Ok(())
+    }
+}
+
+/// Gives the first bytes of the copy the journal mode of the original.
+fn set_mode_back(mode: JournalMode, first: &mut [u8]) {
+    if let (JournalMode::Wal, Some(modes)) = (mode, first.get_mut(MODE_AT..=MODE_AT + 1)) {
+        modes.fill(2);
     }
 }
 
@@ -189,6 +239,19 @@ fn choose_folder(database: &Path, header: &Header, preferred: &Path) -> Result<P
             Err(SqliteError::Scratch { path: database.to_owned(), source: FileError::io("look at", preferred)(error) })
         }
     }
+}
+
+/// Refuses what does not fit into memory; what is small always does.
+fn check_memory(database: &Path, bytes: u64) -> Result<(), SqliteError> {
+    if bytes <= 2 * SQLITE_MEMORY_BYTES_MAX {
+        return Ok(());
+    }
+    let needed = bytes.saturating_add(SQLITE_MEMORY_SPARE_BYTES);
+    let free = memory::available_bytes();
+    if free < needed {
+        return Err(SqliteError::Memory { path: database.to_owned(), free, needed });
+    }
+    Ok(())
 }
 
 fn check_space(database: &Path, header: &Header, folder: &Path) -> Result<(), SqliteError> {

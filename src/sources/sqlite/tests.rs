@@ -1,6 +1,7 @@
 //! Copies of real databases with real writers. No time is asserted except that a writer never waits in vain.
 
 use super::*;
+use crate::base::ids::Sha256Hex;
 use crate::facts::sqlite::JournalMode;
 use rusqlite::Connection;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn options<'a>(folder: &'a Path, interrupt: &'a Interrupt) -> CopyOptions<'a> {
-    CopyOptions { scratch_folder: folder, budget: LockBudget::default(), interrupt }
+    CopyOptions { scratch: Scratch::Folder(folder), budget: LockBudget::default(), interrupt }
 }
 
 /// A database with this many rows of 2000 bytes.
@@ -108,7 +109,8 @@ fn copy_beside_a_writer(rows: u32, budget: LockBudget, pause: Duration) -> (Resu
         let writer = scope.spawn(|| write_until(&path, &stop, pause));
         std::thread::sleep(Duration::from_millis(100));
         let interrupt = Interrupt::new();
-        let result = copy(&path, CopyOptions { scratch_folder: folder.path(), budget, interrupt: &interrupt });
+        let result =
+            copy(&path, CopyOptions { scratch: Scratch::Folder(folder.path()), budget, interrupt: &interrupt });
         stop.store(true, Ordering::SeqCst);
         let commits = writer.join().unwrap();
         let committed = result.map(|copy| {
@@ -157,7 +159,8 @@ fn restarts_between_holds_are_counted() {
         scope.spawn(|| write_until(&path, &stop, Duration::from_millis(2)));
         std::thread::sleep(Duration::from_millis(50));
         let interrupt = Interrupt::new();
-        let result = copy(&path, CopyOptions { scratch_folder: folder.path(), budget, interrupt: &interrupt });
+        let result =
+            copy(&path, CopyOptions { scratch: Scratch::Folder(folder.path()), budget, interrupt: &interrupt });
         stop.store(true, Ordering::SeqCst);
         result.unwrap().statistics().clone()
     });
@@ -365,4 +368,75 @@ fn a_nodes_database_is_refused_as_a_plain_one() {
         );
         assert!(shelf.0.is_empty());
     }
+}
+
+/// Everything in a folder but indexes of logs, and the folder itself, with what writing changes. An index that this
+/// process has open is shared by all its connections; `tests/flows/links.rs` shows that another process leaves it.
+fn stand(folder: &Path) -> Vec<(PathBuf, u64, (i64, i64), Sha256Hex)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| !path.to_str().unwrap().ends_with("-shm"));
+    paths.sort();
+    paths.push(folder.to_owned());
+    let told = |path: PathBuf| {
+        let meta = path.metadata().unwrap();
+        let bytes = if meta.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+        (path, meta.ino(), (meta.mtime(), meta.mtime_nsec()), Sha256Hex::of(&bytes))
+    };
+    paths.into_iter().map(told).collect()
+}
+
+#[test]
+fn a_copy_in_memory_leaves_the_folder_as_it_is() {
+    let interrupt = Interrupt::new();
+    let options = CopyOptions { scratch: Scratch::Memory, budget: LockBudget::default(), interrupt: &interrupt };
+    for (mode, bytes) in [("DELETE", 1_000), ("DELETE", 20_000_000), ("WAL", 1_000), ("WAL", 40_000_000)] {
+        let folder = tempfile::tempdir().unwrap();
+        // A name that means something in an address.
+        let path = folder.path().join("app 100%?#.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "journal_mode", mode).unwrap();
+        connection
+            .execute_batch(&format!("CREATE TABLE t AS SELECT zeroblob({bytes}) AS x; CREATE TABLE u (x)"))
+            .unwrap();
+        let looked = |rows: i64| {
+            let before = stand(folder.path());
+            let mut copy = copy(&path, options).unwrap();
+            let count = |sql: &str| copy.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!((count("SELECT length(x) FROM t"), count("SELECT count(*) FROM u")), (bytes, rows), "{mode}");
+            let mut written = Vec::new();
+            copy.write_to(&mut written).unwrap();
+            assert_eq!(written.len() as u64, copy.length(), "{mode}");
+            assert_eq!(stand(folder.path()), before, "{mode} {bytes}");
+            written
+        };
+        looked(0);
+        // What is only in the log counts, too.
+        connection.execute_batch("INSERT INTO u VALUES (1)").unwrap();
+        looked(1);
+        drop(connection);
+        let written = looked(1);
+        if mode == "WAL" {
+            assert!(written == std::fs::read(&path).unwrap(), "of a closed one, byte for byte");
+        }
+    }
+}
+
+#[test]
+fn in_memory_a_log_without_its_index_is_not_read() {
+    let interrupt = Interrupt::new();
+    let options = CopyOptions { scratch: Scratch::Memory, budget: LockBudget::default(), interrupt: &interrupt };
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let live = folder.path().join("app.db");
+    let connection = Connection::open(&live).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch("CREATE TABLE t (x)").unwrap();
+    let path = other.path().join("app.db");
+    for ending in ["", "-wal"] {
+        std::fs::copy(format!("{}{ending}", live.display()), format!("{}{ending}", path.display())).unwrap();
+    }
+    let before = stand(other.path());
+    let error = copy(&path, options).unwrap_err();
+    assert!(matches!(error, SqliteError::UnreadableWal { .. }), "{error}");
+    assert_eq!(stand(other.path()), before);
 }

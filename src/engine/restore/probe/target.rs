@@ -17,7 +17,7 @@ use crate::manifest::Artifact;
 use crate::plan::{Action, Owner, SIDE_FILES, Together};
 use crate::policy::SourceKind;
 use crate::sources::cln::{self, ClnError};
-use crate::sources::sqlite::{CopyOptions, LockBudget, SqliteError};
+use crate::sources::sqlite::{CopyOptions, LockBudget, Scratch, SqliteError};
 use crate::target::fence::{self, Found};
 use crate::target::look::At;
 use crate::target::place::Wanted;
@@ -326,12 +326,13 @@ fn wallets(view: &View<'_>) -> Result<BTreeMap<PathBuf, Known<WalletAt>>, Error>
     Ok(found)
 }
 
-/// Reads a database that lies there from a copy of it: it may be in use, and nothing is written to it.
+/// Reads a database that lies there from a copy of it in memory: it may be in use, and nothing is written to it or
+/// beside it.
 fn wallet_at(view: &View<'_>, path: &Path) -> Result<Known<WalletAt>, Error> {
     let place = view.world.root.path_of(path);
-    let scratch_folder = place.parent().unwrap_or(Path::new("/"));
     let interrupt = view.world.context.interrupt;
-    match cln::probe_wallet(&place, CopyOptions { scratch_folder, budget: LockBudget::default(), interrupt }) {
+    let options = CopyOptions { scratch: Scratch::Memory, budget: LockBudget::default(), interrupt };
+    match cln::probe_wallet(&place, options) {
         Ok(facts) => Ok(Known::Is(WalletAt::Sound(Box::new(facts.node)))),
         Err(error) => {
             view.world.context.check()?;
