@@ -4,8 +4,9 @@ use super::apply::Applier;
 use super::expand::{databases_of, live};
 use super::journal::Kept;
 use crate::artifact::{ArtifactKind, Toxicity};
-use crate::base::fsio;
+use crate::base::fsio::FileError;
 use crate::base::ids::ArtifactName;
+use crate::base::limits::HSM_SECRET_BYTES_MAX;
 use crate::engine::Error;
 use crate::facts::Facts;
 use crate::guard::facts::{Claim, Known};
@@ -15,6 +16,7 @@ use crate::scenario::Assertion;
 use crate::sources::cln;
 use crate::sources::postgres::restore::{Stand, btcpay};
 use crate::target::fence::{self, Found};
+use crate::target::look::At;
 use crate::target::tree::Unpack;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -102,10 +104,8 @@ pub(super) fn is_at(applier: &Applier<'_>, name: &ArtifactName, path: &Path) -> 
 fn same(applier: &Applier<'_>, artifact: &Artifact, path: &Path) -> Result<Outcome, Error> {
     let (opener, artifact) = applier.artifact(&artifact.name)?;
     let at = applier.root.path_of(path);
-    let file = match fsio::open_regular(&at) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(Fails(format!("nothing is at {}", at.display()))),
-        Err(error) => return Err(error.into()),
+    let Some(file) = applier.root.open_file(path)? else {
+        return Ok(Fails(format!("nothing is at {}", at.display())));
     };
     let mut file = std::io::BufReader::new(file);
     let mut is_same = true;
@@ -115,7 +115,7 @@ fn same(applier: &Applier<'_>, artifact: &Artifact, path: &Path) -> Result<Outco
         Ok(())
     };
     opener.artifact(artifact, &mut compare, "a comparison")?;
-    let ends = file.read(&mut [0; 1]).map_err(fsio::FileError::io("read", &at))? == 0;
+    let ends = file.read(&mut [0; 1]).map_err(FileError::io("read", &at))? == 0;
     Ok(if is_same && ends {
         Holds(format!("{} is {}, byte for byte", at.display(), artifact.name))
     } else {
@@ -129,10 +129,8 @@ fn secret(applier: &Applier<'_>, artifact: &Artifact) -> Result<Outcome, Error> 
         return Ok(Fails("the notes do not say whose secret it is".into()));
     };
     let at = applier.root.path_of(&facts.live.path);
-    let bytes = match fsio::read_regular(&at, crate::base::limits::HSM_SECRET_BYTES_MAX as u64) {
-        Ok(bytes) => crate::base::secret::Secret::new(bytes),
-        Err(error) if error.is_not_found() => return Ok(Fails(format!("nothing is at {}", at.display()))),
-        Err(error) => return Err(error.into()),
+    let Some(bytes) = applier.root.read_file(&facts.live.path, HSM_SECRET_BYTES_MAX as u64)? else {
+        return Ok(Fails(format!("nothing is at {}", at.display())));
     };
     let findings = cln::check_secret(artifact.name.as_str(), &bytes, facts);
     if let Some(bad) = findings.first() {
@@ -162,11 +160,11 @@ fn quarantined(applier: &Applier<'_>) -> Result<Outcome, Error> {
         if matches!(seen, Fails(_)) {
             return Ok(seen);
         }
-        let at = applier.root.path_of(&to);
-        let meta = std::fs::symlink_metadata(&at).map_err(fsio::FileError::io("look at", &at))?;
-        let mode = std::os::unix::fs::MetadataExt::mode(&meta) & 0o7777;
-        if mode != 0o400 {
-            return Ok(Fails(format!("{} has mode {mode:04o} and not 0400", at.display())));
+        let mode = applier.root.mode_of(&to)?;
+        if mode != Some(0o400) {
+            let at = applier.root.path_of(&to);
+            let mode = mode.map_or_else(|| "none".to_owned(), |mode| format!("{mode:04o}"));
+            return Ok(Fails(format!("{} has mode {mode} and not 0400", at.display())));
         }
     }
     Ok(seen)
@@ -182,9 +180,9 @@ fn no_channel_database(applier: &Applier<'_>) -> Result<Outcome, Error> {
     }
     for folder in applier.ground.lnd_graphs() {
         for name in ["channel.db", "channel.sqlite"] {
-            let at = applier.root.path_of(&folder.join(name));
-            if at.symlink_metadata().is_ok() {
-                return Ok(Fails(format!("{} is there", at.display())));
+            let path = folder.join(name);
+            if applier.root.at(&path)? != At::Nothing {
+                return Ok(Fails(format!("{} is there", applier.root.path_of(&path).display())));
             }
         }
     }
@@ -267,7 +265,11 @@ fn damaged_kept(applier: &Applier<'_>) -> Result<Outcome, Error> {
     let mut seen = BTreeSet::new();
     for one in &kept {
         let is_there = match one {
-            Kept::At(path) => path.symlink_metadata().is_ok(),
+            Kept::At(path) => {
+                let below = applier.ground.root.as_deref().and_then(|root| path.strip_prefix(root).ok());
+                let there = below.map_or_else(|| path.clone(), |below| Path::new("/").join(below));
+                applier.root.at(&there)? != At::Nothing
+            }
             Kept::Database { server, name } => {
                 let connection = applier.server(&ServerUrl(server.clone()))?;
                 crate::sources::postgres::restore::occupancy(&connection, name)?.is_some()

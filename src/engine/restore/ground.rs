@@ -14,6 +14,8 @@ use crate::scenario::{Scenario, Template};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// The folder of this program on the restored machine, as that names it.
+pub const OURS: &str = "/var/lib/relay-backup";
 /// Where restores keep their journals, copies and quarantine, as the restored machine names it.
 pub const RESTORES: &str = "/var/lib/relay-backup/restore";
 

@@ -2,20 +2,26 @@
 //! folder, below the root that is restored to, so that the same command finds it again after a crash. It never holds
 //! a clearance: a resumed run probes and judges again.
 
-use crate::base::fsio::{self, FileError};
+use super::ground::OURS;
+use crate::base::clock::Clock;
+use crate::base::fsio::FileError;
 use crate::base::ids::{Sha256Hex, StepId};
 use crate::base::limits::JOURNAL_BYTES_MAX;
+use crate::base::lock::Lock;
+use crate::engine::Error;
 use crate::plan::Plan;
+use crate::target::{Root, TargetError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The journal's file name.
 pub const FILE: &str = "journal.jsonl";
+/// The name of the file whose lock a run holds.
+const LOCK: &str = "lock";
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,28 +146,21 @@ impl Journal {
         }
     }
 
-    /// What an unfinished run left in this folder; opens nothing to write.
-    pub fn look(folder: &Path, plan: &Plan) -> Result<Self, FileError> {
+    /// What an unfinished run left in this folder below the root; opens nothing to write.
+    pub fn look(root: &Root, folder: &Path, plan: &Plan) -> Result<Self, TargetError> {
         let path = folder.join(FILE);
-        let lines = match fsio::read(&path, JOURNAL_BYTES_MAX) {
-            Ok(bytes) => parse(&bytes),
-            Err(error) if error.is_not_found() => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        let mut journal = Self { path, ..Self::nowhere() };
+        let there = root.read_file(&path, JOURNAL_BYTES_MAX)?;
+        let lines = there.map(|bytes| parse(bytes.expose())).unwrap_or_default();
+        let mut journal = Self { path: root.path_of(&path), ..Self::nowhere() };
         journal.replay(&lines, &digest(plan));
         Ok(journal)
     }
 
-    /// Opens the journal in this folder of this machine, making it where it is missing. What belongs to a run that
+    /// Opens the journal in this folder below the root, making it where it is missing. What belongs to a run that
     /// finished, or to another plan, is past.
-    pub fn open(folder: &Path, plan: &Plan) -> Result<Self, FileError> {
-        let mut journal = Self::look(folder, plan)?;
-        let path = &journal.path;
-        let file =
-            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(FileError::io("open", path))?;
-        fsio::sync_folder_of(path)?;
-        journal.file = Some(file);
+    pub fn open(root: &Root, folder: &Path, plan: &Plan) -> Result<Self, TargetError> {
+        let mut journal = Self::look(root, folder, plan)?;
+        journal.file = Some(root.open_own_file(&folder.join(FILE))?);
         // A line that a power cut tore stays alone on its line.
         journal.write(b"\n")?;
         Ok(journal)
@@ -230,9 +229,15 @@ pub fn digest(plan: &Plan) -> Sha256Hex {
 }
 
 /// Makes the folder of a restore, for nobody else to read.
-pub fn make(folder: &Path) -> Result<(), FileError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(FileError::io("create", folder))?;
-    fsio::sync_folder_of(folder)
+pub fn make(root: &Root, folder: &Path) -> Result<(), TargetError> {
+    root.make_own_folder(folder, Path::new(OURS))
+}
+
+/// Takes the lock of the restore in this folder: one run at a time.
+pub fn lock(root: &Root, folder: &Path, clock: Clock) -> Result<Lock, Error> {
+    let path = folder.join(LOCK);
+    let file = root.open_own_file(&path)?;
+    Ok(Lock::hold(file, &root.path_of(&path), "restore", clock)?)
 }
 
 /// The lines that are whole.
@@ -244,6 +249,14 @@ fn parse(bytes: &[u8]) -> Vec<Line> {
 mod tests {
     use super::*;
     use crate::plan::{PlannedStep, Secrecy};
+    use crate::target::Owners;
+
+    /// An empty folder, and the root that it is.
+    fn ground() -> (tempfile::TempDir, Root) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::below(folder.path(), Owners::WherePossible).unwrap();
+        (folder, root)
+    }
 
     fn plan(title: &str) -> Plan {
         Plan {
@@ -256,8 +269,8 @@ mod tests {
         }
     }
 
-    fn begin(folder: &Path, plan: &Plan) -> Journal {
-        let mut journal = Journal::open(folder, plan).unwrap();
+    fn begin(root: &Root, plan: &Plan) -> Journal {
+        let mut journal = Journal::open(root, Path::new("/"), plan).unwrap();
         journal
             .add(Timestamp::UNIX_EPOCH, Event::Begun { run: "r".to_owned(), plan: digest(plan), begun: None })
             .unwrap();
@@ -266,9 +279,9 @@ mod tests {
 
     #[test]
     fn a_run_that_was_cut_off_goes_on_and_a_finished_one_begins_anew() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, root) = ground();
         let step: StepId = "one".parse().unwrap();
-        let mut first = begin(folder.path(), &plan("a"));
+        let mut first = begin(&root, &plan("a"));
         assert!(first.run.is_none());
         first.add(Timestamp::UNIX_EPOCH, Event::Done { step: step.clone() }).unwrap();
         // What a power cut leaves of a line.
@@ -278,10 +291,10 @@ mod tests {
             .unwrap()
             .write_all(b"{\"at\":\"1970")
             .unwrap();
-        let mut second = begin(folder.path(), &plan("a"));
+        let mut second = begin(&root, &plan("a"));
         assert!(second.run.is_some() && second.done.contains_key(&step));
         second.add(Timestamp::UNIX_EPOCH, Event::Finished).unwrap();
-        let third = begin(folder.path(), &plan("a"));
+        let third = begin(&root, &plan("a"));
         assert!(third.run.is_none() && third.done.is_empty());
     }
 
@@ -327,11 +340,11 @@ mod tests {
 
     #[test]
     fn steps_of_another_plan_are_done_again() {
-        let folder = tempfile::tempdir().unwrap();
+        let (_folder, root) = ground();
         let step: StepId = "one".parse().unwrap();
-        begin(folder.path(), &plan("a")).add(Timestamp::UNIX_EPOCH, Event::Done { step }).unwrap();
+        begin(&root, &plan("a")).add(Timestamp::UNIX_EPOCH, Event::Done { step }).unwrap();
         // The digest of the plan is compared when the next run has begun.
-        begin(folder.path(), &plan("b"));
-        assert!(Journal::open(folder.path(), &plan("b")).unwrap().done.is_empty());
+        begin(&root, &plan("b"));
+        assert!(Journal::open(&root, Path::new("/"), &plan("b")).unwrap().done.is_empty());
     }
 }

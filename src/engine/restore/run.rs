@@ -12,7 +12,6 @@ use super::{Chosen, Mode, Request, claiming, followup, inspect, probe};
 use crate::base::fsio::FileError;
 use crate::base::ids::StepId;
 use crate::base::limits::CLOCK_SLACK;
-use crate::base::lock::Lock;
 use crate::engine::opening::Opener;
 use crate::engine::progress::Event;
 use crate::engine::reading::Reader;
@@ -25,7 +24,6 @@ use crate::scenario::{Assertion, Inspection, Placeholder};
 use crate::target::fence::Fence;
 use inspect::Inspected;
 use jiff::Timestamp;
-use std::path::Path;
 
 /// What one run works with.
 pub(super) struct Run<'a> {
@@ -51,7 +49,7 @@ struct Course {
 impl<'a> Run<'a> {
     /// Says what would be done, and whether a guard refuses.
     pub(super) fn dry(&self) -> Result<RestoreReport, Error> {
-        let course = Course { run: self.run_of(&self.folder())?, begun: None };
+        let course = Course { run: self.run_of()?, begun: None };
         let facts = self.probe(&course, claiming::foreseen(self.reader, self.plan), &[])?;
         let judgement = guard::judge(self.plan.clone(), &facts, self.request.acceptances);
         let mut report = self.report();
@@ -66,10 +64,8 @@ impl<'a> Run<'a> {
 
     /// Applies the plan, or goes on where a run was cut off.
     pub(super) fn apply(&self) -> Result<RestoreReport, Error> {
-        let runs = self.plan.actions().any(|action| matches!(action, Action::Run { .. }));
-        let touches = runs || !self.plan.touches().is_empty();
-        let at = self.folder();
-        let mut course = Course { run: self.run_of(&at)?, begun: None };
+        let (root, folder, touches) = (self.request.root, self.ground.folder(), self.touches());
+        let mut course = Course { run: self.run_of()?, begun: None };
         let first = self.probe(&course, claiming::foreseen(self.reader, self.plan), &[])?;
         // Refused before anything is written, the journal included.
         let judgement = guard::judge(self.plan.clone(), &first, self.request.acceptances);
@@ -81,10 +77,10 @@ impl<'a> Run<'a> {
             return Err(Error::NotConfirmed { question: "whether to go on with this plan".into() });
         }
         if touches {
-            journal::make(&at)?;
+            journal::make(root, &folder)?;
         }
-        let _lock = touches.then(|| Lock::acquire(&at.join("lock"), "restore", self.context.clock)).transpose()?;
-        let mut journal = if touches { Journal::open(&at, self.plan)? } else { Journal::nowhere() };
+        let _lock = touches.then(|| journal::lock(root, &folder, self.context.clock)).transpose()?;
+        let mut journal = if touches { Journal::open(root, &folder, self.plan)? } else { Journal::nowhere() };
         let is_resumed = journal.run.is_some();
         course.begun = Some(journal.begun.unwrap_or_else(|| begun(&first.twin, self.context.now())));
         self.begin(&course, &mut journal)?;
@@ -94,7 +90,7 @@ impl<'a> Run<'a> {
         let mut report = self.report();
         report.resumed = is_resumed;
         report.guards = judgement.verdicts().to_vec();
-        report.folder = touches.then(|| at.display().to_string());
+        report.folder = touches.then(|| root.path_of(&folder).display().to_string());
         let cleared = judgement.clear()?;
         let mut applier = self.applier(&course, &journal);
         applier.gathered.claim = claim;
@@ -292,14 +288,17 @@ impl<'a> Run<'a> {
         probe::probe(&world, self.plan)
     }
 
-    /// The restore's folder on this machine.
-    fn folder(&self) -> std::path::PathBuf {
-        self.request.root.path_of(&self.ground.folder())
+    /// Whether anything is changed, and so a journal kept.
+    fn touches(&self) -> bool {
+        let runs = self.plan.actions().any(|action| matches!(action, Action::Run { .. }));
+        runs || !self.plan.touches().is_empty()
     }
 
     /// Which restore this is: the one that was cut off, or a new one.
-    fn run_of(&self, at: &Path) -> Result<String, Error> {
-        match Journal::look(at, self.plan)?.run {
+    fn run_of(&self) -> Result<String, Error> {
+        let look = || Journal::look(self.request.root, &self.ground.folder(), self.plan);
+        let before = if self.touches() { look()?.run } else { None };
+        match before {
             Some(run) => Ok(run),
             None => Ok(hex::encode(crate::seal::random::<8>()?)),
         }

@@ -5,7 +5,7 @@ use super::Applier;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::fsio::FileError;
 use crate::base::ids::ArtifactName;
-use crate::base::limits::EMERGENCY_BYTES_MAX;
+use crate::base::limits::{EMERGENCY_BYTES_MAX, NOTES_BYTES_MAX};
 use crate::base::secret::Secret;
 use crate::engine::Error;
 use crate::engine::extract::toxic_warning;
@@ -19,6 +19,7 @@ use crate::report::{Finding, Level};
 use crate::sources::{cln, sqlite};
 use crate::target::aside::Aside;
 use crate::target::fence::{self, Fence, Why};
+use crate::target::look::At;
 use crate::target::place::{Checked, Wanted};
 use crate::target::tree::Unpack;
 use std::fs::File;
@@ -58,11 +59,10 @@ impl<'a> Applier<'a> {
             false => fence::raise(self.root, &place, &why, aside.as_ref())?,
         };
         self.gathered.fences.push((lightning.clone(), fence));
-        if let Some(aside) = aside {
-            let at = self.root.path_of(aside.folder());
-            if at.exists() {
-                self.gathered.keep(Kept::At(at));
-            }
+        if let Some(aside) = aside
+            && self.root.at(aside.folder())? != At::Nothing
+        {
+            self.gathered.keep(Kept::At(self.root.path_of(aside.folder())));
         }
         Ok(())
     }
@@ -242,15 +242,13 @@ impl<'a> Applier<'a> {
 
     /// A text of ours beside what was restored; one of an earlier run is moved aside.
     pub(in crate::engine::restore) fn rewrite(&mut self, to: &Path, text: &str) -> Result<(), Error> {
-        let at = self.root.path_of(to);
-        match crate::base::fsio::read(&at, crate::base::limits::NOTES_BYTES_MAX) {
-            Ok(there) if there == text.as_bytes() => return Ok(()),
-            Ok(_) => {
+        match self.root.read_file(to, NOTES_BYTES_MAX)? {
+            Some(there) if there.expose() == text.as_bytes() => return Ok(()),
+            Some(_) => {
                 let label = self.context.now().strftime("%Y%m%dT%H%M%SZ").to_string();
                 self.root.move_aside(&[Aside::single(to, &label)?])?;
             }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
+            None => {}
         }
         self.write_text(to, text, 0o600)
     }
