@@ -11,6 +11,7 @@ mod forgery;
 mod hand;
 mod hostile_names;
 mod incomplete;
+mod links;
 mod locks;
 mod node;
 mod probe;

@@ -67,7 +67,14 @@ pub(super) fn refuse_behind_fence(root: &Root, policy: &Policy) -> Result<(), Er
 /// Refuses a restore over a node that left this machine with a final snapshot: its fence is not the restore's to lower.
 pub(super) fn refuse_departed(root: &Root, policy: &Policy) -> Result<(), Error> {
     for source in policy.sources.iter().filter(|source| matches!(source.kind, SourceKind::Cln { .. })) {
-        let Some(home) = Home::of(source)? else { continue };
+        let home = if root.is_machine() { Home::of(source) } else { Ok(Home::below(source)) };
+        let home = match home {
+            Ok(Some(home)) => home,
+            // No node was ever here.
+            Err(Error::File(error)) if error.is_not_found() => continue,
+            Ok(None) => continue,
+            Err(error) => return Err(error),
+        };
         if let home::Standing::Away(snapshot) = home.standing(root)? {
             return Err(Error::Refused {
                 guard: "twin",

@@ -11,6 +11,7 @@ pub mod ground;
 pub mod inspect;
 pub mod journal;
 mod missing;
+pub mod places;
 pub mod probe;
 pub mod report;
 mod run;

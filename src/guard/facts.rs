@@ -225,10 +225,15 @@ pub enum FileAt {
     Identical,
     /// Our fence.
     Fence,
-    /// Something else.
+    /// Another file.
     Other {
         /// Its length in bytes.
         length: u64,
+    },
+    /// No file at all: `a folder`, `a symbolic link`, `a socket`.
+    NoFile {
+        /// What it is.
+        what: &'static str,
     },
 }
 

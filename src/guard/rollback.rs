@@ -71,9 +71,13 @@ fn moved_anywhere(plan: &Plan) -> impl Iterator<Item = &Path> {
 /// Objects to what lies at a path and is not moved away.
 fn file(objections: &mut Objections, facts: &Facts, path: &Path, moved: &[&Path]) {
     let at = Known::found(facts.target.files.get(path));
-    let Some(FileAt::Other { length }) = objections.need(path.display(), "what lies there", at) else { return };
+    let what = match objections.need(path.display(), "what lies there", at) {
+        Some(FileAt::Other { length }) => format!("a file of {length} bytes"),
+        Some(FileAt::NoFile { what }) => (*what).to_owned(),
+        Some(FileAt::Nothing | FileAt::Identical | FileAt::Fence) | None => return,
+    };
     if !moved.contains(&path) {
-        objections.add(path.display(), format!("a file of {length} bytes is there and would be written over"), ASIDE);
+        objections.add(path.display(), format!("{what} is there and would be written over"), ASIDE);
     }
 }
 

@@ -2,9 +2,11 @@
 //! belongs. Looks and locks; changes nothing by itself.
 
 use super::super::Error;
+use super::super::restore::ground::{Node, node};
 use super::LeftRow;
 use crate::base::fsio::FileError;
 use crate::base::ids::{SnapshotId, SourceName};
+use crate::plan::LightningPlace;
 use crate::policy::{Policy, SourceKind, SourcePolicy};
 use crate::sources::cln;
 use crate::target::aside::Aside;
@@ -70,6 +72,14 @@ impl Home {
         // A folder that is not there holds no socket.
         let rpc_socket = with_real_folder(&rpc_socket).unwrap_or(rpc_socket);
         Ok(Some(Self { source: source.name.clone(), place, rpc_socket }))
+    }
+
+    /// The same below another root: what this machine has in those places does not count, and no link is followed.
+    pub(super) fn below(source: &SourcePolicy) -> Option<Self> {
+        let Node { source, place, .. } = node(source)?;
+        let LightningPlace { lightning_dir, wallet, pid_file, rpc_socket, .. } = place;
+        let place = Place { wallet, pid_file, lightning_dir, owner: Owner::ourselves() };
+        Some(Self { source, place, rpc_socket })
     }
 
     pub(super) fn source(&self) -> &SourceName {

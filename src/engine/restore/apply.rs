@@ -29,6 +29,7 @@ use crate::target::Root;
 use crate::target::fence::Fence;
 use crate::target::units::{State, Units};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a unit may take to stop or to start: nix-bitcoin gives bitcoind half an hour.
@@ -101,6 +102,8 @@ pub struct Gathered<'a> {
     pub burnt_keys: Vec<(String, String)>,
     /// Whose the final snapshot is, as it was looked at last.
     pub claim: Known<Claim>,
+    /// The mirror that lightningd keeps of its database, as probed before the first step.
+    pub mirror: Option<PathBuf>,
 }
 
 impl Gathered<'_> {

@@ -112,14 +112,7 @@ impl Ground<'_> {
 
     /// Where LND nodes keep their channel state.
     pub fn lnd_graphs(&self) -> impl Iterator<Item = PathBuf> {
-        // `data` is LND's own place; nix-bitcoin sets `datadir` to the folder itself.
-        self.sources().flat_map(|source| match &source.kind {
-            SourceKind::Lnd { lnd_dir, network, .. } => {
-                let graph = |data: PathBuf| data.join("graph").join(network);
-                vec![graph(lnd_dir.join("data")), graph(lnd_dir.clone())]
-            }
-            _ => Vec::new(),
-        })
+        super::places::lnd_graphs(self.policy).into_iter()
     }
 
     /// Whether a dump holds BTCPay Server's tables.

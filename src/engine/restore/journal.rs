@@ -300,34 +300,34 @@ mod tests {
 
     #[test]
     fn what_was_kept_and_burnt_is_remembered_until_the_restore_is_finished() {
-        let folder = tempfile::tempdir().unwrap();
+        let (_folder, root) = ground();
         let kept = Kept::Database { server: "postgresql:///postgres".into(), name: "old".into() };
         let file = Kept::At("/cln/lightningd.sqlite3.replaced".into());
-        let mut first = begin(folder.path(), &plan("a"));
+        let mut first = begin(&root, &plan("a"));
         for kept in [&kept, &file] {
             first.add(Timestamp::UNIX_EPOCH, Event::Kept { kept: kept.clone() }).unwrap();
         }
         let labels = vec!["shop".to_owned(), "till".to_owned()];
         first.add(Timestamp::UNIX_EPOCH, Event::Burning { database: "btcpaydb".into(), labels }).unwrap();
-        let mut second = begin(folder.path(), &plan("a"));
+        let mut second = begin(&root, &plan("a"));
         assert_eq!(second.kept, [kept, file]);
         let burnt = [("shop".to_owned(), "btcpaydb".to_owned()), ("till".to_owned(), "btcpaydb".to_owned())];
         assert_eq!(second.burnt, burnt);
         // What was kept and is gone is told once.
         second.add(Timestamp::UNIX_EPOCH, Event::NotHeld { what: "damaged-kept".into() }).unwrap();
-        let mut third = begin(folder.path(), &plan("a"));
+        let mut third = begin(&root, &plan("a"));
         assert!(third.kept.is_empty() && third.burnt == burnt);
         third.add(Timestamp::UNIX_EPOCH, Event::Finished).unwrap();
-        let fourth = begin(folder.path(), &plan("a"));
+        let fourth = begin(&root, &plan("a"));
         assert!(fourth.burnt.is_empty() && fourth.run.is_none());
     }
 
     #[test]
     fn a_restore_began_when_its_first_run_did() {
-        let folder = tempfile::tempdir().unwrap();
+        let (_folder, root) = ground();
         let at = |second| Some(Timestamp::from_second(second).unwrap());
         let begin_at = |moment| {
-            let mut journal = Journal::open(folder.path(), &plan("a")).unwrap();
+            let mut journal = Journal::open(&root, Path::new("/"), &plan("a")).unwrap();
             let begun = journal.begun;
             let event = Event::Begun { run: "r".to_owned(), plan: digest(&plan("a")), begun: moment };
             journal.add(Timestamp::UNIX_EPOCH, event).unwrap();

@@ -20,6 +20,7 @@ use super::super::opening::Opener;
 use super::super::reading::{Opened, Place, Reader};
 use super::super::survey::Believed;
 use super::super::{Context, Error};
+use super::places;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::ids::{ArtifactName, SourceName};
 use crate::facts;
@@ -27,14 +28,13 @@ use crate::facts::postgres::Software;
 use crate::guard::facts::{ArtifactFacts, Claim, Facts, Known};
 use crate::manifest::Artifact;
 use crate::plan::{Action, LightningPlace, Plan};
-use crate::policy::{Policy, SourceKind};
+use crate::policy::Policy;
 use crate::seal::identity::Identities;
 use crate::target::Root;
 use crate::target::fence::Fence;
 use chain::Bitcoind;
 use jiff::Timestamp;
 use shelf::Shelf;
-use std::path::PathBuf;
 
 /// What probing works with.
 pub struct World<'a> {
@@ -134,21 +134,7 @@ impl<'a> View<'a> {
 
     /// Where the Core Lightning nodes are that the plan or the policy names, each once.
     fn nodes(&self) -> Vec<LightningPlace> {
-        let mut nodes: Vec<LightningPlace> = self.plan.fences().cloned().collect();
-        for source in self.world.policy.into_iter().flat_map(|policy| &policy.sources) {
-            let SourceKind::Cln { lightning_dir, network, wallet } = &source.kind else { continue };
-            if nodes.iter().any(|node| node.network_dir == lightning_dir.join(network)) {
-                continue;
-            }
-            nodes.push(lightning_place(lightning_dir, network, wallet.as_ref()));
-        }
-        let mut seen = Vec::new();
-        nodes.retain(|node| {
-            let is_new = !seen.contains(node);
-            seen.push(node.clone());
-            is_new
-        });
-        nodes
+        places::nodes(self.plan, self.world.policy)
     }
 
     /// The fact, or in one sentence why there is none. An error only when somebody asked to stop.
@@ -178,18 +164,6 @@ impl<T> Known<T> {
             Self::Is(fact) => next(fact),
             Self::Unknown(why) => Known::Unknown(why),
         }
-    }
-}
-
-/// Where lightningd keeps its files unless it is told otherwise.
-fn lightning_place(lightning_dir: &std::path::Path, network: &str, wallet: Option<&PathBuf>) -> LightningPlace {
-    let network_dir = lightning_dir.join(network);
-    LightningPlace {
-        wallet: wallet.cloned().unwrap_or_else(|| network_dir.join("lightningd.sqlite3")),
-        pid_file: lightning_dir.join(format!("lightningd-{network}.pid")),
-        rpc_socket: network_dir.join("lightning-rpc"),
-        lightning_dir: lightning_dir.to_owned(),
-        network_dir,
     }
 }
 

@@ -94,6 +94,9 @@ impl<'a> Run<'a> {
         let cleared = judgement.clear()?;
         let mut applier = self.applier(&course, &journal);
         applier.gathered.claim = claim;
+        if let Known::Is(mirror) = facts.target.mirror {
+            applier.gathered.mirror = mirror;
+        }
         self.steps(&mut applier, &mut journal, cleared, &course)?;
         self.conclude(applier, &mut journal, report)
     }

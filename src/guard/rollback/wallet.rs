@@ -115,7 +115,8 @@ pub(super) fn as_one(objections: &mut Objections, plan: &Plan, facts: &Facts) {
     for wallet in wallets {
         let what = "whether lightningd keeps a mirror of it";
         let mirror = objections.need(wallet.display(), what, facts.target.mirror.as_ref());
-        let lies_there = matches!(facts.target.files.get(wallet), Some(Known::Is(FileAt::Other { .. })));
+        let lies_there =
+            matches!(facts.target.files.get(wallet), Some(Known::Is(FileAt::Other { .. } | FileAt::NoFile { .. })));
         let moves: Vec<_> = plan.actions().filter_map(|action| moved_with(action, wallet)).collect();
         for (paths, together) in &moves {
             let is_whole = side_files(wallet).all(|path| paths.contains(&path));

@@ -12,6 +12,7 @@ use crate::engine::extract::toxic_warning;
 use crate::engine::restore::check::is_at;
 use crate::engine::restore::expand::databases_of;
 use crate::engine::restore::journal::Kept;
+use crate::engine::restore::places;
 use crate::facts::Facts;
 use crate::guard::Cleared;
 use crate::plan::{Action, LightningPlace, Owner, Together};
@@ -208,19 +209,10 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// What no tar may touch: each node's database, secret and `emergency.recover`.
+    /// What no tar may touch.
     pub(in crate::engine::restore) fn forbidden(&self) -> Vec<PathBuf> {
-        self.ground
-            .nodes()
-            .flat_map(|node| {
-                [
-                    node.place.wallet,
-                    node.place.network_dir.join("hsm_secret"),
-                    node.place.network_dir.join("emergency.recover"),
-                ]
-            })
-            .chain(self.ground.lnd_graphs())
-            .collect()
+        let plan = super::super::expand::expand(self.ground);
+        places::forbidden(&plan, self.ground.policy, self.gathered.mirror.as_deref())
     }
 
     pub(super) fn quarantine(&mut self, name: &ArtifactName, to: &Path) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use crate::base::limits::HSM_SECRET_BYTES_MAX;
 use crate::base::secret::Secret;
 use crate::engine::Error;
 use crate::engine::error::chain;
+use crate::engine::restore::ground::node;
 use crate::facts::Facts;
 use crate::facts::cln::NodeState;
 use crate::guard::facts::{IdentityFacts, Known};
@@ -128,14 +129,8 @@ fn told<T>(state: &Known<&NodeState>, what: &str, get: impl FnOnce(&NodeState) -
 
 /// Where the files of a source's node go.
 fn place_of(view: &View<'_>, source: &SourceName) -> Option<LightningPlace> {
-    use crate::policy::SourceKind;
-    let of_policy =
-        view.world.policy.into_iter().flat_map(|policy| &policy.sources).find_map(|policy| match &policy.kind {
-            SourceKind::Cln { lightning_dir, network, wallet } if policy.name == *source => {
-                Some(super::lightning_place(lightning_dir, network, wallet.as_ref()))
-            }
-            _ => None,
-        });
+    let sources = view.world.policy.into_iter().flat_map(|policy| &policy.sources);
+    let of_policy = sources.filter(|policy| policy.name == *source).find_map(node).map(|node| node.place);
     let mut fences = view.plan.fences();
     match (fences.next(), fences.next()) {
         (Some(only), None) => Some(only.clone()),

@@ -11,11 +11,11 @@ use crate::base::limits::{EMERGENCY_BYTES_MAX, HSM_SECRET_BYTES_MAX};
 use crate::base::secret::Secret;
 use crate::engine::Error;
 use crate::engine::error::chain;
+use crate::engine::restore::places;
 use crate::facts::Facts;
 use crate::guard::facts::{EmergencyAt, FileAt, Known, SecretAt, TargetFacts, WalletAt};
 use crate::manifest::Artifact;
 use crate::plan::{Action, Owner, SIDE_FILES, Together};
-use crate::policy::SourceKind;
 use crate::sources::cln::{self, ClnError};
 use crate::sources::sqlite::{CopyOptions, LockBudget, Scratch, SqliteError};
 use crate::target::fence::{self, Found};
@@ -26,6 +26,7 @@ use crate::target::{self, TargetError};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -144,7 +145,8 @@ fn plain(view: &View<'_>, path: &Path) -> Result<FileAt, TargetError> {
     Ok(match view.world.root.at(path)? {
         At::Nothing => FileAt::Nothing,
         At::File { length } => FileAt::Other { length },
-        At::Folder | At::Other(_) => FileAt::Other { length: 0 },
+        At::Folder => FileAt::NoFile { what: "a folder" },
+        At::Other(what) => FileAt::NoFile { what },
     })
 }
 
@@ -319,6 +321,10 @@ fn wallets(view: &View<'_>) -> Result<BTreeMap<PathBuf, Known<WalletAt>>, Error>
         let at = match view.settle(plain(view, path))? {
             Known::Is(FileAt::Nothing | FileAt::Fence) => Known::Is(WalletAt::Nothing),
             Known::Is(FileAt::Other { .. } | FileAt::Identical) => wallet_at(view, path)?,
+            // SQLite opens it by its name and would follow a link.
+            Known::Is(FileAt::NoFile { what }) => {
+                Known::Unknown(format!("{what} is there, and nothing is read through it"))
+            }
             Known::Unknown(why) => Known::Unknown(why),
         };
         found.insert(path.clone(), at);
@@ -366,14 +372,18 @@ fn is_damage(error: &ClnError) -> bool {
 
 /// The paths at which unpacking each tar would meet something else than it holds.
 fn trees(view: &View<'_>, mirror: &Known<Option<PathBuf>>) -> Result<BTreeMap<ArtifactName, Known<Compared>>, Error> {
-    let forbidden = forbidden(view, mirror);
+    let mirror = match mirror {
+        Known::Is(mirror) => mirror.as_deref(),
+        Known::Unknown(_) => None,
+    };
+    let forbidden = places::forbidden(view.plan, view.world.policy, mirror);
     let mut found = BTreeMap::new();
     for action in view.plan.actions() {
         let Action::PlaceTree { artifact: name, below, .. } = action else { continue };
         view.world.context.check()?;
         let differing = match (view.artifact(name), view.opener()) {
             (Known::Unknown(why), _) | (_, Known::Unknown(why)) => Known::Unknown(why),
-            (Known::Is(_), Known::Is(_)) if is_bare(view, name, below)? => Known::Is(Compared::default()),
+            (Known::Is(_), Known::Is(_)) if is_bare(view, name, below, &forbidden)? => Known::Is(Compared::default()),
             (Known::Is(artifact), Known::Is(opener)) => {
                 let (root, interrupt) = (view.world.root, view.world.context.interrupt);
                 let how = Unpack { below, label: "", forbidden: &forbidden, interrupt };
@@ -389,31 +399,20 @@ fn trees(view: &View<'_>, mirror: &Known<Option<PathBuf>>) -> Result<BTreeMap<Ar
     Ok(found)
 }
 
-/// What no tar may touch: each node's database, its mirror and its secret, and LND's channel state.
-fn forbidden(view: &View<'_>, mirror: &Known<Option<PathBuf>>) -> Vec<PathBuf> {
-    let nodes = view.nodes();
-    let of_nodes = nodes.iter().flat_map(|node| [node.wallet.clone(), node.network_dir.join(SECRET)]);
-    let mirror = match mirror {
-        Known::Is(mirror) => mirror.clone(),
-        Known::Unknown(_) => None,
-    };
-    let lnd = view.world.policy.into_iter().flat_map(|policy| &policy.sources).flat_map(|source| match &source.kind {
-        SourceKind::Lnd { lnd_dir, network, .. } => {
-            vec![lnd_dir.join("data/graph").join(network), lnd_dir.join("graph").join(network)]
-        }
-        _ => Vec::new(),
-    });
-    of_nodes.chain(mirror).chain(lnd).collect()
-}
-
-/// Whether nothing is at any place that a tar's files come from, so that there is nothing to compare and it need not be
-/// fetched twice. What the notes say is believed here for speed only: unpacking looks once more at each file.
-fn is_bare(view: &View<'_>, name: &ArtifactName, below: &Path) -> Result<bool, Error> {
+/// Whether nothing is at any place that a tar's files come from, and none of them is near one that no tar may touch, so
+/// that there is nothing to compare and it need not be fetched twice. What the notes say is believed here for speed
+/// only: unpacking looks once more at each file.
+fn is_bare(view: &View<'_>, name: &ArtifactName, below: &Path, forbidden: &[PathBuf]) -> Result<bool, Error> {
     let roots: Vec<PathBuf> = match view.notes(name) {
         Some(Facts::Tar(facts)) if !facts.roots.is_empty() => facts.roots.iter().map(|root| fixed_part(root)).collect(),
         _ => vec![below.to_owned()],
     };
     for root in roots {
+        // A name that only begins like one may be what SQLite keeps beside a database.
+        let begins_like = |place: &PathBuf| root.as_os_str().as_bytes().starts_with(place.as_os_str().as_bytes());
+        if forbidden.iter().any(|place| place.starts_with(&root) || begins_like(place)) {
+            return Ok(false);
+        }
         if !root.starts_with(below) || view.settle(view.world.root.at(&root))? != Known::Is(At::Nothing) {
             return Ok(false);
         }
