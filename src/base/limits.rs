@@ -89,6 +89,8 @@ pub const NODE_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const JOURNAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Longest reason a person may give for accepting a guard's refusal, in bytes: a paragraph that a report can hold.
 pub const ACCEPTANCE_BYTES_MAX: usize = 1000;
+/// Most invoices of one database that are listed as not told to a shop: more than a person works off in a night.
+pub const UNDELIVERED_MAX: usize = 10_000;
 /// How old the last sign of life of a host must be before it counts as gone. Marks come every few minutes.
 pub const SILENCE_MIN: Duration = Duration::from_secs(30 * 60);
 /// How many blocks before its deadline an incoming HTLC with a known preimage makes lightningd go on chain: half of

@@ -5,6 +5,7 @@ use super::apply::Applier;
 use super::check::restored;
 use super::ground::Node;
 use crate::base::exec::{self, Exec};
+use crate::base::limits::UNDELIVERED_MAX;
 use crate::engine::Error;
 use crate::engine::error::chain;
 use crate::facts::Facts;
@@ -95,12 +96,19 @@ fn webhooks(applier: &Applier<'_>) -> Result<Vec<String>, Error> {
 fn undelivered(applier: &Applier<'_>) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
     for server in btcpay_databases(applier)? {
-        for one in btcpay::undelivered(&server)? {
+        let undelivered = btcpay::undelivered(&server, UNDELIVERED_MAX)?;
+        for one in undelivered.list {
             let order = one.order.as_deref().unwrap_or("no order number");
             let last = one.last.as_deref().unwrap_or("never tried");
             lines.push(format!(
                 "invoice {} of {} ({}, {order}): webhook {} {last}",
                 one.invoice, one.created, one.status, one.webhook
+            ));
+        }
+        if undelivered.is_cut {
+            lines.push(format!(
+                "database {} has MORE of them than these {UNDELIVERED_MAX}, all older: look again when these are told",
+                server.database()
             ));
         }
     }

@@ -8,9 +8,6 @@ use super::RestoreError;
 use crate::scenario::Burn;
 use tokio_postgres::Row;
 
-/// Most invoices that are listed.
-const INVOICES_MAX: i64 = 10_000;
-
 /// How much was burnt; what was burnt before does not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Burnt {
@@ -74,6 +71,15 @@ pub struct Undelivered {
     pub webhook: String,
     /// What came of the newest try; `None` where there was none.
     pub last: Option<String>,
+}
+
+/// Such invoices, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndeliveredList {
+    /// Not more than were asked for.
+    pub list: Vec<Undelivered>,
+    /// Whether there are older ones that are not in the list.
+    pub is_cut: bool,
 }
 
 /// One API key, by name and right.
@@ -196,8 +202,9 @@ pub fn webhooks(server: &Server) -> Result<Vec<Webhook>, RestoreError> {
 }
 
 /// Paid invoices of which an active webhook of their store was not told, the newest first. A webhook that wants other
-/// events only is passed over. A delivery whose event cannot be read any more counts as the one that was wanted.
-pub fn undelivered(server: &Server) -> Result<Vec<Undelivered>, RestoreError> {
+/// events only is passed over. A delivery whose event cannot be read any more counts as the one that was wanted. At
+/// most `most` are listed.
+pub fn undelivered(server: &Server, most: usize) -> Result<UndeliveredList, RestoreError> {
     let tables = Tables::open(server, READ)?;
     // The request is kept as text of the event, encoded; a pruned one is an object with the event's type alone.
     let sql = format!(
@@ -226,14 +233,15 @@ pub fn undelivered(server: &Server) -> Result<Vec<Undelivered>, RestoreError> {
                 OR coalesce(h.events -> 'specificEvents' ? p.event, false))
             AND NOT EXISTS (SELECT FROM tries t WHERE t.\"InvoiceId\" = p.\"Id\" AND t.\"WebhookId\" = h.\"Id\"
                 AND t.status = 'HttpSuccess' AND coalesce(t.event, p.event) = p.event)
-        ORDER BY p.\"Created\" DESC, 1, 6 LIMIT {INVOICES_MAX}",
+        ORDER BY p.\"Created\" DESC, 1, 6 LIMIT {one_more}",
+        one_more = most.saturating_add(1),
         webhooks = tables.table("Webhooks")?,
         store_webhooks = tables.table("StoreWebhooks")?,
         invoices = tables.table("Invoices")?,
         deliveries = tables.table("WebhookDeliveries")?,
         links = tables.table("InvoiceWebhookDeliveries")?,
     );
-    tables.rows(&sql, |row| Undelivered {
+    let mut list = tables.rows(&sql, |row| Undelivered {
         invoice: row.get(0),
         store: row.get::<_, Option<String>>(1).unwrap_or_default(),
         order: row.get(2),
@@ -241,7 +249,10 @@ pub fn undelivered(server: &Server) -> Result<Vec<Undelivered>, RestoreError> {
         created: row.get(4),
         webhook: row.get(5),
         last: row.get(6),
-    })
+    })?;
+    let is_cut = list.len() > most;
+    list.truncate(most);
+    Ok(UndeliveredList { list, is_cut })
 }
 
 /// Every API key by its name and rights; its value, which is its id, is not read.
