@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod aside;
+pub mod delivery;
 mod error;
 pub mod fence;
 pub mod holders;

@@ -91,6 +91,10 @@ pub const JOURNAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const ACCEPTANCE_BYTES_MAX: usize = 1000;
 /// Most invoices of one database that are listed as not told to a shop: more than a person works off in a night.
 pub const UNDELIVERED_MAX: usize = 10_000;
+/// Longest wait for the connection of a test delivery: a shop whose packets are dropped on the way answers never.
+pub const DELIVERY_CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for the answer to a test delivery, in all: a shop that takes longer has an outage of its own.
+pub const DELIVERY_WAIT: Duration = Duration::from_secs(30);
 /// How old the last sign of life of a host must be before it counts as gone. Marks come every few minutes.
 pub const SILENCE_MIN: Duration = Duration::from_secs(30 * 60);
 /// How many blocks before its deadline an incoming HTLC with a known preimage makes lightningd go on chain: half of

@@ -24,10 +24,12 @@ const ALLOWED: [(&str, &str); 2] = [("sandbox", "sources"), ("target", "sources"
 const SOURCES_ALLOWED: [(&str, &str); 3] = [("cln", "sqlite"), ("lnd", "files"), ("lnd", "sqlite")];
 
 /// Outside crates and the only places that may name them.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("nix", &["src/target/record_lock", "src/target/look"]),
     ("opendal", &["src/vault"]),
     ("http", &["src/vault"]),
+    ("reqwest", &["src/target/delivery"]),
+    ("hmac", &["src/sources/postgres/restore/btcpay"]),
     ("tokio", &["src/vault", "src/sources/postgres", "src/sandbox/cluster"]),
     ("tokio_postgres", &["src/sources/postgres", "src/sandbox"]),
     ("rusqlite", &["src/catalog", "src/sources", "src/sandbox"]),
