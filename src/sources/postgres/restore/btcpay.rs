@@ -2,6 +2,10 @@
 //! payment, which keys are there, by name and right and never by value; and the closed list of SQL that burns what was
 //! stolen. Only [`burn`] writes.
 
+mod endpoint;
+
+pub use endpoint::{CHANCE_BYTES, Endpoint, SIGNATURE, TestEvent, endpoints};
+
 use super::super::connect::{Server, Session, quote_name};
 use super::super::survey;
 use super::RestoreError;
@@ -268,13 +272,15 @@ pub fn api_keys(server: &Server) -> Result<Vec<ApiKey>, RestoreError> {
     tables.rows(&sql, |row| ApiKey { label: row.get(0), user: row.get(1), store: row.get(2), permissions: row.get(3) })
 }
 
-/// A URL without what may be a secret in it: user, password, query, fragment.
+/// A URL without what may be a secret in it: user, password, query, fragment; and without what a terminal obeys.
 fn without_secrets(url: &str) -> String {
+    let url: String = url.chars().filter(|letter| !letter.is_control()).collect();
     let end = url.find(['?', '#']).unwrap_or(url.len());
     let url = url.get(..end).unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let without_user = |text: &str| text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
+    let Some((scheme, rest)) = url.split_once("://") else { return without_user(url) };
     let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let host = without_user(host);
     format!("{scheme}://{host}{path}")
 }
 
@@ -288,6 +294,8 @@ mod tests {
             ("https://u:p@shop.example:8443/hook/1?token=x#y", "https://shop.example:8443/hook/1"),
             ("https://shop.example?token=x", "https://shop.example"),
             ("https://shop.example/@me", "https://shop.example/@me"),
+            ("https://shop.example/\u{1b}[2Ja", "https://shop.example/[2Ja"),
+            ("https:/u:p@shop.example/a", "shop.example/a"),
             ("odd", "odd"),
         ] {
             assert_eq!(without_secrets(url), shown);

@@ -221,6 +221,26 @@ fn what_was_stolen_is_burnt_and_named_without_its_value() {
     assert_eq!(payouts.pending, [("AwaitingPayment".to_owned(), 3)]);
     assert!(!format!("{keys:?}{hooks:?}").contains("demo-"), "no value of a key or secret");
 
+    // Which event a test would be, of those that each of them wants; neither address nor secret is shown.
+    let more = "INSERT INTO \"Webhooks\" VALUES ('hook3', '{\"url\": \"http://u:demo-@odd.example/?demo-\"}'),
+            ('hook4', '{\"active\": false, \"authorizedEvents\": {\"everything\": false, \"specificEvents\": [\"PayoutCreated\"]}}'),
+            ('hook5', '{\"authorizedEvents\": {\"specificEvents\": [\"InvoiceSettled\", \"InvoiceProcessing\"]}}')";
+    cluster.execute("btcpaydb", more).unwrap();
+    let endpoints = btcpay::endpoints(&server).unwrap();
+    assert!(!format!("{endpoints:?}").contains("demo-"), "{endpoints:?}");
+    let events: Vec<_> = endpoints.iter().map(|one| (one.event, one.store.as_deref(), one.is_active)).collect();
+    assert_eq!(
+        events,
+        [
+            (Some("InvoiceCreated"), Some("store2"), true),
+            (Some("InvoiceSettled"), Some("store1"), true),
+            (Some("InvoiceCreated"), None, true),
+            (None, None, false),
+            (Some("InvoiceProcessing"), None, true),
+        ]
+    );
+    cluster.execute("btcpaydb", "DELETE FROM \"Webhooks\" WHERE \"Id\" IN ('hook3', 'hook4', 'hook5')").unwrap();
+
     // Every twentieth delivery failed. Of invoice 40 a later try got through; of 8 only that it was made was told.
     let sql = "INSERT INTO \"WebhookDeliveries\" SELECT 'again', \"WebhookId\", \"Timestamp\" + interval '1 minute', true,
             '{\"status\": \"HttpSuccess\", \"httpCode\": 200, \"request\": {\"type\": \"InvoiceSettled\"}}'
