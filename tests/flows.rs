@@ -21,3 +21,4 @@ mod s3;
 mod silent_failures;
 mod sources;
 mod stock_tools;
+mod webhooks;

@@ -5,7 +5,7 @@
 use super::check::Reader;
 use super::step::Placed;
 use super::verbs::Do;
-use super::words::{Aside, GuardName, Need, Placed as Thing, Purpose, Which};
+use super::words::{Aside, GuardName, Inspection, Need, Placed as Thing, Purpose, Which};
 use super::{Scenario, Step};
 
 /// What the steps so far have done.
@@ -59,6 +59,12 @@ fn judge(scenario: &Scenario, before: &Before<'_>, step: &Step) -> Vec<Complaint
         complaints.push((
             format!("{} breaks things on purpose and may stand in drills only", action.verb()),
             "remove the step, or write for = \"drill\"".to_owned(),
+        ));
+    }
+    if scenario.purpose == Purpose::Drill && *action == (Do::Inspect { what: Inspection::TestDelivery }) {
+        complaints.push((
+            "a test delivery reaches the shops' own servers, and a drill reaches nobody".to_owned(),
+            "remove the step, or write for = \"restore\"".to_owned(),
         ));
     }
     complaints.extend(order(before, action));

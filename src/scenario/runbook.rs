@@ -3,7 +3,7 @@
 
 use super::text::Template;
 use super::verbs::Do;
-use super::words::{Answer, Condition, GuardName};
+use super::words::{Answer, Condition, GuardName, Inspection};
 use super::{Followup, Scenario, Step};
 use std::fmt::Write;
 use std::path::Path;
@@ -150,6 +150,10 @@ fn sentence(action: &Do) -> String {
             let what: Vec<&str> = what.iter().map(|what| what.meaning()).collect();
             format!("In the restored databases, before they go into service: {}.", what.join("; "))
         }
+        Do::Inspect { what: what @ Inspection::TestDelivery } => format!(
+            "Shows {}; a dry run sends nothing, and nothing is sent below another root. Changes nothing on this host.",
+            what.meaning()
+        ),
         Do::Inspect { what } => format!("Shows {}. Changes nothing.", what.meaning()),
         Do::StopUnit { unit, .. } => format!("Stops `{unit}` and waits until it has stopped."),
         Do::StartUnit { unit, .. } => format!("Starts `{unit}`."),

@@ -178,7 +178,7 @@ steps!(
         #[schemars(schema_with = "Burn::schema_of_list")]
         what: Vec<Spanned<String>>,
     }
-    /// Looks at something and reports it; changes nothing.
+    /// Looks at something and reports it; changes nothing. Only `test-delivery` sends anything, and it asks first.
     Inspect as InspectWire {
         /// At what.
         #[schemars(schema_with = "Inspection::schema")]

@@ -175,13 +175,14 @@ impl Burn {
 }
 
 words!(
-    /// What `inspect` looks at. It changes nothing.
+    /// What `inspect` looks at. It changes nothing; a test delivery sends, and asks first.
     Inspection, "inspection" {
         Webhooks = "webhooks": "where each webhook points, which events it wants, whether it is active";
         UnpaidDeliveries = "unpaid-deliveries": "paid invoices whose webhook was never answered with success: shops that were not told";
         PruneWindow = "prune-window": "the heights that Core Lightning and NBXplorer go on from, and whether bitcoind still has those blocks";
         RotationList = "rotation-list": "every key, password and token that was within reach, by name and place, never by value";
         Dns = "dns": "what this host's resolver says of each name that webhooks point to, and what the authoritative server says";
+        TestDelivery = "test-delivery": "whether a test event to each active webhook arrives, and whether resolver, authoritative server and delivery agree. It asks first";
         Space = "space": "free bytes and inodes of every filesystem in question, and what would be needed";
     }
 );

@@ -22,7 +22,7 @@ use crate::manifest::Artifact;
 use crate::plan::{Action, Answer, Condition, LightningPlace, Plan, PlannedStep, ServerUrl, UnitChange};
 use crate::policy::Policy;
 use crate::report::{Finding, Level};
-use crate::scenario::Assertion;
+use crate::scenario::{Assertion, Inspection};
 use crate::sources::postgres::Server;
 use crate::sources::postgres::restore::Proved;
 use crate::target::Root;
@@ -165,6 +165,8 @@ impl<'a> Applier<'a> {
                 Action::Unit { unit, change: UnitChange::Stop, .. } if !self.is_started_later(unit, journal) => {
                     self.unit(unit, UnitChange::Stop)?;
                 }
+                // What was sent is not sent again.
+                Action::Inspect { what: Inspection::TestDelivery } => {}
                 Action::Inspect { what } => {
                     let inspected = inspect::inspect(self, *what);
                     self.gathered.inspected.push(inspected);
@@ -219,7 +221,12 @@ impl<'a> Applier<'a> {
                 if *answer == Answer::Done { self.ask("Is that done?", step, journal) } else { Ok(()) }
             }
             Action::Inspect { what } => {
-                let inspected = inspect::inspect(self, *what);
+                let inspected = match what {
+                    Inspection::TestDelivery => {
+                        inspect::test_delivery(self, |question| self.agrees(question, step, journal))?
+                    }
+                    what => inspect::inspect(self, *what),
+                };
                 (self.person.tell)(&format!("{}:\n  {}", inspected.title, inspected.lines.join("\n  ")));
                 self.gathered.inspected.push(inspected);
                 Ok(())
@@ -242,12 +249,20 @@ impl<'a> Applier<'a> {
     }
 
     fn ask(&self, question: &str, step: &StepId, journal: &mut Journal) -> Result<(), Error> {
-        if !(self.person.ask)(question)? {
+        if !self.agrees(question, step, journal)? {
             return Err(Error::NotConfirmed { question: question.to_owned() });
         }
-        let question = question.chars().take(QUESTION_CHARS).collect();
-        journal.add(self.context.now(), Line::Answered { step: step.clone(), question })?;
         Ok(())
+    }
+
+    /// Whether a person says yes; that they did is written down.
+    fn agrees(&self, question: &str, step: &StepId, journal: &mut Journal) -> Result<bool, Error> {
+        let is_yes = (self.person.ask)(question)?;
+        if is_yes {
+            let question = question.chars().take(QUESTION_CHARS).collect();
+            journal.add(self.context.now(), Line::Answered { step: step.clone(), question })?;
+        }
+        Ok(is_yes)
     }
 
     fn unit(&mut self, unit: &str, change: UnitChange) -> Result<(), Error> {

@@ -1,5 +1,9 @@
 //! Looking, for guidance that is backed by data: it changes nothing, and what cannot be looked at is said and is no
-//! reason to stop. No value of a secret is ever part of an answer.
+//! reason to stop. No value of a secret is ever part of an answer. Only [`test_delivery`] sends anything, and it asks
+//! first.
+
+mod delivery;
+mod dns;
 
 use super::apply::Applier;
 use super::check::restored;
@@ -14,10 +18,10 @@ use crate::policy::SourceKind;
 use crate::scenario::{Inspection, Placeholder};
 use crate::sources::postgres::Server;
 use crate::sources::postgres::restore::btcpay;
+use crate::target::delivery::WebAddress;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::net::ToSocketAddrs;
 
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -30,7 +34,7 @@ pub struct Inspected {
     pub lines: Vec<String>,
 }
 
-/// Looks.
+/// Looks. Of a test delivery it says what would be sent, and sends nothing.
 pub fn inspect(applier: &Applier<'_>, what: Inspection) -> Inspected {
     let seen = match what {
         Inspection::Webhooks => webhooks(applier),
@@ -38,10 +42,31 @@ pub fn inspect(applier: &Applier<'_>, what: Inspection) -> Inspected {
         Inspection::PruneWindow => Ok(prune_window(applier)),
         Inspection::RotationList => Ok(rotation(applier)),
         Inspection::Dns => dns(applier),
+        Inspection::TestDelivery => delivery::foreseen(applier),
         Inspection::Space => space(applier),
     };
-    let lines = seen.unwrap_or_else(|error| vec![format!("it could not be looked at: {}", chain(&error))]);
+    inspected(what, seen.unwrap_or_else(|error| vec![unseen(&error)]))
+}
+
+/// Sends one test event to each active webhook that takes one, after a yes to a question that names them all; after a
+/// no, and below another root, it sends nothing. Fails where nobody could be asked, and where somebody asked to stop.
+pub fn test_delivery(
+    applier: &Applier<'_>,
+    agrees: impl FnOnce(&str) -> Result<bool, Error>,
+) -> Result<Inspected, Error> {
+    let lines = match delivery::webhooks(applier) {
+        Ok(webhooks) => delivery::send(applier, &webhooks, agrees)?,
+        Err(error) => vec![unseen(&error)],
+    };
+    Ok(inspected(Inspection::TestDelivery, lines))
+}
+
+fn inspected(what: Inspection, lines: Vec<String>) -> Inspected {
     Inspected { what: what.as_str().to_owned(), title: what.meaning().to_owned(), lines }
+}
+
+fn unseen(error: &Error) -> String {
+    format!("it could not be looked at: {}", chain(error))
 }
 
 /// The placeholder that an inspection fills.
@@ -198,68 +223,10 @@ fn api_keys(applier: &Applier<'_>) -> Vec<(String, String)> {
 fn dns(applier: &Applier<'_>) -> Result<Vec<String>, Error> {
     let mut hosts = BTreeSet::new();
     for server in btcpay_databases(applier)? {
-        hosts.extend(btcpay::webhooks(&server)?.iter().filter_map(|hook| host_of(&hook.url)));
+        let addresses = btcpay::webhooks(&server)?.into_iter().map(|hook| WebAddress::parse(&hook.url.into()));
+        hosts.extend(addresses.flatten().map(|address| address.host().to_owned()));
     }
-    Ok(or_none(hosts.iter().map(|host| resolved(host)).collect()))
-}
-
-fn host_of(url: &str) -> Option<String> {
-    let rest = url.split_once("://")?.1;
-    let host = rest.split(['/', ':', '?', '#']).next()?;
-    (!host.is_empty()).then(|| host.to_owned())
-}
-
-fn resolved(host: &str) -> String {
-    let shown = |addresses: &BTreeSet<String>| or_none(addresses.iter().cloned().collect()).join(", ");
-    let (here, first): (BTreeSet<String>, String) = match (host, 443).to_socket_addrs() {
-        Ok(addresses) => {
-            let here = addresses.map(|address| address.ip().to_string()).collect();
-            let first = format!("{host}: this host's resolver says {}", shown(&here));
-            (here, first)
-        }
-        Err(error) => (BTreeSet::new(), format!("{host}: this host's resolver has no answer ({error})")),
-    };
-    if host.parse::<std::net::IpAddr>().is_ok() {
-        return format!("{first}; it is an address and needs no name server");
-    }
-    match authoritative(host) {
-        Ok((server, there)) if there == here => format!("{first}; so does {server}, which has the authority"),
-        Ok((server, there)) => format!("{first}; {server}, which has the authority, DIFFERS: {}", shown(&there)),
-        Err(why) => format!("{first}; nobody with authority was asked: {why}"),
-    }
-}
-
-/// What a name server of the name's own zone says: the server and the addresses. The error is a sentence.
-fn authoritative(host: &str) -> Result<(String, BTreeSet<String>), String> {
-    // The name comes out of a database: nothing but a name may become an argument.
-    let is_name = host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter));
-    if !is_name || host.starts_with('-') {
-        return Err("it is no name".to_owned());
-    }
-    let dig = exec::find("dig", &["/run/current-system/sw/bin".into()]).map_err(|error| chain(&error))?;
-    let ask = |arguments: &[&str]| {
-        let said = Exec::new(&dig).args(["+short", "+time=3", "+tries=1"]).args(arguments).run(b"");
-        said.map(|said| String::from_utf8_lossy(&said).into_owned()).map_err(|error| chain(&error))
-    };
-    let mut zone = host;
-    let server = loop {
-        // Of a name below its zone the answer is empty; the zone itself names its servers.
-        if let Some(server) = ask(&[zone, "NS"])?.lines().next() {
-            break server.trim_end_matches('.').to_owned();
-        }
-        zone = zone
-            .split_once('.')
-            .map(|(_, rest)| rest)
-            .filter(|rest| rest.contains('.'))
-            .ok_or("no name server was found")?;
-    };
-    let at = format!("@{server}");
-    let mut addresses = BTreeSet::new();
-    for kind in ["A", "AAAA"] {
-        let said = ask(&["+norecurse", &at, host, kind])?;
-        addresses.extend(said.lines().filter(|line| line.parse::<std::net::IpAddr>().is_ok()).map(str::to_owned));
-    }
-    Ok((server, addresses))
+    Ok(or_none(hosts.iter().map(|host| dns::look(host).to_string()).collect()))
 }
 
 fn space(applier: &Applier<'_>) -> Result<Vec<String>, Error> {

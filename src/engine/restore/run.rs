@@ -56,6 +56,11 @@ impl<'a> Run<'a> {
         if claiming::is_needed(self.plan) {
             report.findings.push(claiming::note());
         }
+        let sends = |action: &Action| matches!(action, Action::Inspect { what: Inspection::TestDelivery });
+        if self.plan.actions().any(sends) {
+            let applier = self.applier(&course, &Journal::nowhere());
+            report.inspected.push(inspect::inspect(&applier, Inspection::TestDelivery));
+        }
         report.guards = judgement.verdicts().to_vec();
         report.plan = Some(self.plan.clone());
         report.followup = followup::entries(self.request.scenario, self.ground.values);

@@ -190,3 +190,11 @@ fn no_two_steps_can_be_left_out_to_get_around_the_rules() {
     }
     assert!(kept > 100, "only {kept} were accepted: nothing was tried");
 }
+
+#[test]
+fn a_drill_sends_nothing_to_anybody() {
+    let text = include_str!("../../../restore-drills/integration-outage.toml");
+    assert!(read(text).is_ok());
+    let error = read(&text.replacen("for = \"restore\"", "for = \"drill\"", 1)).unwrap_err().to_string();
+    assert!(error.contains("step test: a test delivery reaches the shops' own servers"), "{error}");
+}
