@@ -13,6 +13,7 @@ mod hostile_names;
 mod incomplete;
 mod links;
 mod locks;
+mod machine;
 mod node;
 mod probe;
 mod restore;

@@ -6,6 +6,7 @@ pub(crate) mod garage;
 pub(crate) mod host;
 pub(crate) mod janitor;
 pub(crate) mod json;
+pub(crate) mod machine;
 pub(crate) mod proxy;
 pub(crate) mod shop;
 pub(crate) mod vault;

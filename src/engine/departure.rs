@@ -66,22 +66,14 @@ pub(super) fn refuse_behind_fence(root: &Root, policy: &Policy) -> Result<(), Er
 
 /// Refuses a restore over a node that left this machine with a final snapshot: its fence is not the restore's to lower.
 pub(super) fn refuse_departed(root: &Root, policy: &Policy) -> Result<(), Error> {
-    for source in policy.sources.iter().filter(|source| matches!(source.kind, SourceKind::Cln { .. })) {
-        let home = if root.is_machine() { Home::of(source) } else { Ok(Home::below(source)) };
-        let home = match home {
-            Ok(Some(home)) => home,
-            // No node was ever here.
-            Err(Error::File(error)) if error.is_not_found() => continue,
-            Ok(None) => continue,
-            Err(error) => return Err(error),
-        };
-        if let home::Standing::Away(snapshot) = home.standing(root)? {
+    for source in &policy.sources {
+        if let Some((wallet, home::Standing::Away(snapshot))) = home::standing_at(root, source)? {
             return Err(Error::Refused {
                 guard: "twin",
                 reason: format!(
                     "the node left this machine with the final snapshot {snapshot}: the text at {} keeps it from starting \
                      here, and it may be running elsewhere",
-                    root.path_of(home.wallet()).display()
+                    root.path_of(&wallet).display()
                 ),
                 hint: "if it was not moved after all, run `relay-backup undo-final` here; else leave this machine off"
                     .into(),

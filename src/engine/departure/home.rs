@@ -53,6 +53,46 @@ pub(super) fn all(policy: &Policy) -> Result<Vec<Home>, Error> {
     policy.sources.iter().filter_map(|source| Home::of(source).transpose()).collect()
 }
 
+/// What lies where the database of a source belongs on the machine that is restored to, and that place; none for other
+/// sources. Nothing of the node need be there yet. Links are followed on this machine alone: below another root they
+/// lead elsewhere.
+pub(super) fn standing_at(root: &Root, source: &SourcePolicy) -> Result<Option<(PathBuf, Standing)>, Error> {
+    let SourceKind::Cln { lightning_dir, network, wallet } = &source.kind else { return Ok(None) };
+    let mut wallet = wallet.clone().unwrap_or_else(|| lightning_dir.join(network).join("lightningd.sqlite3"));
+    if root.is_machine() {
+        let folder = wallet.parent().unwrap_or(Path::new("/"));
+        match std::fs::canonicalize(folder) {
+            Ok(real) => wallet = real.join(wallet.file_name().unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some((wallet, Standing::Here))),
+            Err(error) => return Err(FileError::io("find", folder)(error).into()),
+        }
+    }
+    let pid_file = lightning_dir.join(format!("lightningd-{network}.pid"));
+    let place =
+        Place { wallet: wallet.clone(), pid_file, lightning_dir: lightning_dir.clone(), owner: Owner::ourselves() };
+    Ok(Some((wallet, standing(root, &place)?)))
+}
+
+fn standing(root: &Root, place: &Place) -> Result<Standing, Error> {
+    let Found::Fence(_) = fence::find(root, place)? else { return Ok(Standing::Here) };
+    let labels = fence::labels_aside(root, &place.wallet, LABEL)?;
+    let mut snapshots = labels.iter().filter_map(|label| label.strip_prefix(LABEL)?.parse::<SnapshotId>().ok());
+    match (snapshots.next(), snapshots.next()) {
+        (None, _) => Ok(Standing::Restoring),
+        (Some(snapshot), None) => Ok(Standing::Away(snapshot)),
+        (Some(first), Some(second)) => Err(Error::Refused {
+            guard: "rollback",
+            reason: format!(
+                "beside {} lie two databases that were moved aside, of {first} and of {second}",
+                place.wallet.display()
+            ),
+            hint: "find out which one is the newer (the larger data_version in its table vars) and move the other one out \
+                   of this folder by hand"
+                .to_owned(),
+        }),
+    }
+}
+
 impl Home {
     /// The node of a source of the kind cln; none for other sources. Links on the way to its folder are followed here,
     /// once, because nothing after this follows any.
@@ -74,14 +114,6 @@ impl Home {
         Ok(Some(Self { source: source.name.clone(), place, rpc_socket }))
     }
 
-    /// The same below another root: what this machine has in those places does not count, and no link is followed.
-    pub(super) fn below(source: &SourcePolicy) -> Option<Self> {
-        let Node { source, place, .. } = node(source)?;
-        let LightningPlace { lightning_dir, wallet, pid_file, rpc_socket, .. } = place;
-        let place = Place { wallet, pid_file, lightning_dir, owner: Owner::ourselves() };
-        Some(Self { source, place, rpc_socket })
-    }
-
     pub(super) fn source(&self) -> &SourceName {
         &self.source
     }
@@ -92,23 +124,7 @@ impl Home {
 
     /// What lies where the database belongs.
     pub(super) fn standing(&self, root: &Root) -> Result<Standing, Error> {
-        let Found::Fence(_) = fence::find(root, &self.place)? else { return Ok(Standing::Here) };
-        let labels = fence::labels_aside(root, &self.place.wallet, LABEL)?;
-        let mut snapshots = labels.iter().filter_map(|label| label.strip_prefix(LABEL)?.parse::<SnapshotId>().ok());
-        match (snapshots.next(), snapshots.next()) {
-            (None, _) => Ok(Standing::Restoring),
-            (Some(snapshot), None) => Ok(Standing::Away(snapshot)),
-            (Some(first), Some(second)) => Err(Error::Refused {
-                guard: "rollback",
-                reason: format!(
-                    "beside {} lie two databases that were moved aside, of {first} and of {second}",
-                    self.place.wallet.display()
-                ),
-                hint: "find out which one is the newer (the larger data_version in its table vars) and move the other one \
-                       out of this folder by hand"
-                    .to_owned(),
-            }),
-        }
+        standing(root, &self.place)
     }
 
     /// Where the database goes for this snapshot.
