@@ -8,7 +8,7 @@ mod units;
 
 use crate::support::machine::is_root;
 use relay_backup::scenario;
-use scene::{GONE, NewHost, Wallet};
+use scene::{GONE, NewHost, Wallet, everything};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -45,4 +45,21 @@ fn a_lost_server_comes_back_on_the_machine_itself() {
         let asked = format!("show --property=LoadState,ActiveState,Job -- {unit}");
         assert!(new.machine.asked().contains(&asked), "{unit}");
     }
+}
+
+#[test]
+fn without_bitcoind_nobody_knows_whether_the_blocks_are_there() {
+    let new = NewHost::new();
+    let bitcoin_cli = new.machine.at("/fake/bin/bitcoin-cli");
+    let at_the_tip = fs::read_to_string(&bitcoin_cli).unwrap();
+    fs::remove_file(&bitcoin_cli).unwrap();
+    let before = everything(&new);
+    new.restore("server-loss", &GONE).exits(21).complains("the guard freshness refused").complains("start bitcoind");
+    assert_eq!(everything(&new), before);
+    // It need not have caught up, as long as it keeps what it gets.
+    let syncing = at_the_tip.replace("\"initialblockdownload\":false", "\"initialblockdownload\":true");
+    assert_ne!(syncing, at_the_tip);
+    new.machine.write("/fake/bin/bitcoin-cli", syncing, 0o755, 0);
+    new.restore("server-loss", &[&GONE[..], &["--dry-run"]].concat()).exits(0);
+    assert_eq!(everything(&new), before);
 }

@@ -2,11 +2,9 @@
 //! belongs. Looks and locks; changes nothing by itself.
 
 use super::super::Error;
-use super::super::restore::ground::{Node, node};
 use super::LeftRow;
 use crate::base::fsio::FileError;
 use crate::base::ids::{SnapshotId, SourceName};
-use crate::plan::LightningPlace;
 use crate::policy::{Policy, SourceKind, SourcePolicy};
 use crate::sources::cln;
 use crate::target::aside::Aside;

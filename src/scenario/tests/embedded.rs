@@ -121,3 +121,13 @@ fn follow_up_lists_have_the_order_that_loses_nothing() {
         assert_eq!(last.within.map(|time| time.as_secs() / 3600), Some(48), "{}: {}", scenario.name, last.id);
     }
 }
+
+#[test]
+fn what_is_refused_without_bitcoind_says_that_it_needs_bitcoind() {
+    // On the machine itself the guard freshness asks bitcoind for the blocks that it still has.
+    for scenario in all_embedded().iter().filter(|scenario| scenario.purpose == Purpose::Restore) {
+        if scenario.guards().contains(&GuardName::Freshness) {
+            assert!(scenario.needs.contains(&Need::BitcoindRunning), "{}", scenario.name);
+        }
+    }
+}
