@@ -54,7 +54,8 @@ impl FileError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exposed { path, wanted, .. } => Some(format!("chmod {wanted:04o} {}", path.display())),
-            _ => None,
+            Self::Io { path, source, .. } => room_hint(source, path.display()),
+            Self::TooLarge { .. } => None,
         }
     }
 
@@ -62,6 +63,17 @@ impl FileError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
+}
+
+/// What to do where something could not be written to `place` because its filesystem, or a quota on it, is full;
+/// nothing for any other error.
+pub fn room_hint(error: &io::Error, place: impl std::fmt::Display) -> Option<String> {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded).then(|| {
+        format!(
+            "make room on the disk of {place}: old journals (`journalctl --vacuum-size=200M`) go first; never remove a \
+             channel database"
+        )
+    })
 }
 
 /// Reads a whole file of at most `limit` bytes.
@@ -220,6 +232,15 @@ mod tests {
         assert!(matches!(error, FileError::Io { source, .. } if source.to_string() == "it is not a regular file"));
         fs::write(folder.path().join("file"), b"content").unwrap();
         assert_eq!(read_regular(&folder.path().join("file"), 100).unwrap(), b"content");
+    }
+
+    #[test]
+    fn a_full_disk_says_what_may_go_first() {
+        let hint = |kind: io::ErrorKind| FileError::io("write to", Path::new("/var/x"))(kind.into()).hint();
+        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(hint(full).unwrap().starts_with("make room on the disk of /var/x: old journals"));
+        }
+        assert_eq!(hint(io::ErrorKind::PermissionDenied), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Why a flow could not do its work. Says what, on which thing, why; knows what to do about it. The exit code that
 //! belongs to each kind is chosen in one place, at the edge.
 
-use crate::base::fsio::FileError;
+use crate::base::fsio::{self, FileError};
 use crate::base::ids::{ArtifactName, BadId, NodeName, SnapshotId};
 use crate::base::lock::LockError;
 use crate::catalog::CatalogError;
@@ -329,6 +329,7 @@ impl Error {
             )),
             Self::Claim(error) => error.hint(),
             Self::File(error) => error.hint(),
+            Self::Output { to, source } => fsio::room_hint(source, to),
             Self::Locked(error) => error.hint(),
             Self::Vault(error) => error.hint(),
             Self::Seal(error) => error.hint(),

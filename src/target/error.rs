@@ -1,6 +1,6 @@
 //! Why the machine could not be looked at or changed, on which thing, and what to do about it.
 
-use crate::base::fsio::FileError;
+use crate::base::fsio::{self, FileError};
 use std::io;
 use std::path::PathBuf;
 
@@ -100,6 +100,7 @@ impl TargetError {
                 "the filesystem cannot keep it: restore to one that can, or leave the file out and set it up by hand"
                     .to_owned(),
             ),
+            Self::Attribute { path, source, .. } => fsio::room_hint(source, path.display()),
             Self::Exchanged { .. } => {
                 Some("stop the service that owns the folder, then run the same command again".to_owned())
             }

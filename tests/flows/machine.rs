@@ -2,6 +2,7 @@
 //! given: the whole program on a machine of its own, whose unit manager is a fake. An ordinary user's machine has one
 //! user only: that files go to their owners by name, whatever the number, is shown where root runs the tests.
 
+mod disk;
 mod scenarios;
 mod scene;
 mod units;

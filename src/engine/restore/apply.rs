@@ -143,7 +143,8 @@ impl<'a> Applier<'a> {
             self.note_kept(journal)?;
             applied.map_err(failed)?;
         }
-        journal.add(self.context.now(), Line::Done { step: planned.id.clone() })?;
+        let noted = journal.add(self.context.now(), Line::Done { step: planned.id.clone() });
+        noted.map_err(|error| failed(error.into()))?;
         self.gathered.steps.push((planned.id.clone(), How::Done));
         Ok(())
     }

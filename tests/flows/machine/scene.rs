@@ -182,12 +182,21 @@ impl NewHost {
 
     /// The folder of this restore.
     pub(super) fn folder(&self, scenario: &str) -> PathBuf {
-        self.machine.at(format!("/var/lib/relay-backup/restore/{scenario}-{}", self.snapshot))
+        self.folder_below("", scenario)
+    }
+
+    fn folder_below(&self, root: &str, scenario: &str) -> PathBuf {
+        self.machine.at(format!("{root}/var/lib/relay-backup/restore/{scenario}-{}", self.snapshot))
     }
 
     /// The steps that the journal calls done, in order, and whether it says that all is.
     pub(super) fn journal(&self, scenario: &str) -> (Vec<String>, bool) {
-        let text = fs::read_to_string(self.folder(scenario).join("journal.jsonl")).unwrap_or_default();
+        self.journal_below("", scenario)
+    }
+
+    /// The same of a restore below another root.
+    pub(super) fn journal_below(&self, root: &str, scenario: &str) -> (Vec<String>, bool) {
+        let text = fs::read_to_string(self.folder_below(root, scenario).join("journal.jsonl")).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let lines: Vec<_> = lines.collect();
         let done = lines.iter().filter(|line| line["event"] == "done");
@@ -204,9 +213,16 @@ impl NewHost {
     /// start on but what is wanted.
     #[track_caller]
     pub(super) fn is_whole(&self, wallet: Wallet) {
+        self.is_whole_below("", wallet);
+    }
+
+    /// The same below another root, where nobody knows who has which number.
+    #[track_caller]
+    pub(super) fn is_whole_below(&self, root: &str, wallet: Wallet) {
+        let users = usize::from(root.is_empty());
         for folder in FILES {
             let mut old = tree(&lost().machine.at(folder), 0);
-            let mut new = tree(&self.machine.at(folder), 1);
+            let mut new = tree(&self.machine.at(format!("{root}{folder}")), users);
             if folder == LIGHTNING {
                 let database = Path::new("regtest/lightningd.sqlite3");
                 let found = [&mut old, &mut new].map(|tree| tree.remove(database).map(without_header));
