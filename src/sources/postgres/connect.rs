@@ -11,6 +11,8 @@ use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 
+/// What our sessions call themselves on the server.
+pub(super) const PROGRAM: &str = "relay-backup";
 /// How long a connection may take to come about.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where PostgreSQL's packages put the socket; the first is libpq's own default on Debian and NixOS.
@@ -140,7 +142,7 @@ impl Server {
             HostPlace::Loopback(name) => config.host(name),
         };
         config.port(self.port).user(&self.user).dbname(&self.database).connect_timeout(CONNECT_TIMEOUT);
-        config.application_name("relay-backup").options(SESSION_OPTIONS);
+        config.application_name(PROGRAM).options(SESSION_OPTIONS);
         if let Some(password) = self.password()? {
             config.password(password.expose());
         }

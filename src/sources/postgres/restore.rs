@@ -14,7 +14,7 @@ pub use feed::feed;
 pub use make::{Made, create_database, create_roles};
 pub use roles::{Roles, restore_roles};
 
-use super::connect::{Server, Session, quote_name};
+use super::connect::{PROGRAM, Server, Session, quote_name};
 use super::prove::{Proof, prove_at};
 use super::{PostgresError, programs, survey};
 use crate::base::ids::{Sha256Hex, SnapshotId};
@@ -22,11 +22,16 @@ use crate::base::interrupt::Interrupt;
 use crate::facts::postgres::DatabaseFacts;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How the comments begin that say what a database is to a restore.
 const MARK: &str = "relay-backup: ";
 /// Longest name of a database, in bytes (`NAMEDATALEN`).
 const NAME_BYTES_MAX: usize = 63;
+/// How long a server may take to notice that a session was closed: a busy machine gives it no time at once.
+const ENDING_MAX: Duration = Duration::from_secs(3);
+/// Pause between two looks at who is connected.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One database that is restored beside its place.
 #[derive(Clone, Debug)]
@@ -305,10 +310,20 @@ fn comment(session: &Session, database: &str) -> Result<Option<String>, Postgres
     Ok(rows.first().and_then(|row| row.get(0)))
 }
 
+/// Who is connected to a database. Sessions that this program has closed are gone from the server's list a moment
+/// later: as long as there are only such, they get that moment.
 fn sessions(session: &Session, database: &str) -> Result<Vec<String>, PostgresError> {
     let sql = "SELECT coalesce(usename::text, 'a role'), application_name, pid FROM pg_stat_activity
         WHERE datname = $1 AND pid <> pg_backend_pid() ORDER BY pid";
-    let rows = session.query("ask who is connected", sql, &[&database])?;
+    let begin = Instant::now();
+    let rows = loop {
+        let rows = session.query("ask who is connected", sql, &[&database])?;
+        let is_ours = |row: &tokio_postgres::Row| row.get::<_, Option<&str>>(1) == Some(PROGRAM);
+        if rows.is_empty() || !rows.iter().all(is_ours) || begin.elapsed() > ENDING_MAX {
+            break rows;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    };
     let tell = |row: &tokio_postgres::Row| {
         let (role, program, pid): (String, Option<String>, i32) = (row.get(0), row.get(1), row.get(2));
         let program = program.filter(|name| !name.is_empty()).unwrap_or_else(|| "a program".to_owned());

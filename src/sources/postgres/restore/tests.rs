@@ -119,6 +119,20 @@ fn small(cluster: &Cluster) -> String {
 }
 
 #[test]
+fn a_session_of_our_own_that_is_ending_is_no_use_of_the_database() {
+    let cluster = shared();
+    let database = small(&cluster);
+    let server = server(&cluster);
+    let session = cluster.session(&database).unwrap();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(session);
+    });
+    assert_eq!(occupancy(&server, &database).unwrap().unwrap().sessions, [""; 0]);
+    ending.join().unwrap();
+}
+
+#[test]
 fn a_damaged_database_is_renamed_and_never_while_it_is_in_use() {
     let cluster = shared();
     let database = small(&cluster);
@@ -140,7 +154,6 @@ fn a_damaged_database_is_renamed_and_never_while_it_is_in_use() {
     assert_eq!(landing.stand().unwrap(), Stand::Filled);
     assert_eq!(count(&cluster, &database, "t"), "10", "nothing changed");
     drop(user);
-    while !occupancy(&server, &database).unwrap().unwrap().sessions.is_empty() {}
     let swapped = landing.swap(landing.prove(facts).unwrap()).unwrap();
     let replaced = swapped.replaced.unwrap();
     assert_eq!(replaced, landing.replaced_name());
