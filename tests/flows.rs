@@ -3,6 +3,7 @@
 
 mod bare_machine;
 mod catalog;
+mod cut_off;
 mod damage;
 mod dedup;
 mod departure;

@@ -15,7 +15,7 @@ const UNDO: [&str; 2] = ["undo-final", "--yes"];
 const NODE: &str = crate::support::host::NODE;
 
 /// A host with two vaults, set up and backed up once.
-fn host() -> Host {
+pub(super) fn host() -> Host {
     let mut host = Host::new();
     host.vaults = vec!["local".into(), "offsite".into()];
     host.write_policy();
@@ -66,7 +66,7 @@ fn assert_safe(host: &Host) {
 
 /// Makes the node's final snapshot; gives its id.
 #[track_caller]
-fn leave(host: &Host) -> String {
+pub(super) fn leave(host: &Host) -> String {
     host.run(&FINAL).exits(0).prints("FINAL").prints("planned-migration");
     let finals = finals(host);
     assert_eq!(finals.len(), 1);
@@ -310,7 +310,7 @@ fn killed_at_any_moment_it_never_leaves_two_places_to_start() {
 }
 
 /// A scenario on a new machine for the node: an empty root, and the host's own policy with another state folder.
-fn restoring(host: &Host, scenario: &str, root: &str, more: &[&str]) -> crate::support::env::Run {
+pub(super) fn restoring(host: &Host, scenario: &str, root: &str, more: &[&str]) -> crate::support::env::Run {
     let folder = host.env.path(root);
     fs::create_dir_all(&folder).unwrap();
     let text = host.policy_text().replace(host.state().to_str().unwrap(), host.env.path("new-state").to_str().unwrap());
