@@ -148,10 +148,10 @@ impl From<Error> for Failure {
 
 fn of(error: &Error) -> Exit {
     match error {
+        error if error.is_interruption() => Exit::Interrupted,
         Error::Step { source, .. } => of(source),
         Error::Guards(_) | Error::NotConfirmed { .. } => Exit::Refused,
         Error::Scenario(_) => Exit::Usage,
-        Error::Interrupted => Exit::Interrupted,
         Error::Usage(_) | Error::Unknown { .. } | Error::Id(_) | Error::NoIdentity { .. } => Exit::Usage,
         Error::NoVault { .. } => Exit::NoVault,
         Error::Locked(LockError::Held { .. }) => Exit::Locked,
@@ -195,5 +195,30 @@ impl From<SealError> for Failure {
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         Self::from(Error::File(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::postgres::restore::RestoreError;
+    use crate::target::tree::TreeError;
+    use crate::target::units::UnitError;
+
+    #[test]
+    fn whoever_notices_an_interruption_it_is_no_failure() {
+        let unit = || UnitError::Interrupted { unit: "x.service".to_owned() };
+        let step = |source: Error| Error::Step { step: "one".parse().unwrap(), source: Box::new(source) };
+        let all: [Error; 4] = [
+            Error::Interrupted,
+            unit().into(),
+            TreeError::Interrupted { entries: 1 }.into(),
+            RestoreError::Interrupted { database: "x".to_owned() }.into(),
+        ];
+        for error in all.into_iter().map(step).chain([unit().into()]) {
+            assert_eq!(Failure::from(error).exit.code(), 130);
+        }
+        let absent = UnitError::Absent { unit: "x.service".to_owned() };
+        assert_eq!(Failure::from(step(absent.into())).exit.code(), 1);
     }
 }

@@ -9,8 +9,14 @@ use crate::manifest::ManifestError;
 use crate::notes::NotesError;
 use crate::seal::SealError;
 use crate::sources::SourceError;
+use crate::sources::postgres::restore::RestoreError;
+use crate::target::tree::TreeError;
+use crate::target::units::UnitError;
 use crate::vault::VaultError;
 use std::path::PathBuf;
+
+/// What every step that failed is mended with in the end.
+const AGAIN: &str = "run the same command again";
 
 /// Why a flow could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -216,13 +222,13 @@ pub enum Error {
     Fence(#[from] crate::target::fence::FenceError),
     /// Unpacking a tar.
     #[error(transparent)]
-    Tree(#[from] crate::target::tree::TreeError),
+    Tree(#[from] TreeError),
     /// A unit.
     #[error(transparent)]
-    Unit(#[from] crate::target::units::UnitError),
+    Unit(#[from] UnitError),
     /// Restoring a database.
     #[error(transparent)]
-    Restore(#[from] crate::sources::postgres::restore::RestoreError),
+    Restore(#[from] RestoreError),
     /// A PostgreSQL server.
     #[error(transparent)]
     Postgres(#[from] crate::sources::postgres::PostgresError),
@@ -273,6 +279,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether somebody asked to stop, whoever noticed it.
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            Self::Interrupted
+            | Self::Unit(UnitError::Interrupted { .. })
+            | Self::Tree(TreeError::Interrupted { .. })
+            | Self::Restore(RestoreError::Interrupted { .. }) => true,
+            Self::Step { source, .. } => source.is_interruption(),
+            _ => false,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -301,8 +319,10 @@ impl Error {
             Self::Refused { hint, .. } => Some(hint.clone()),
             Self::Guards(refused) => refused.hint(),
             Self::Step { source, .. } => Some(match source.hint() {
-                Some(hint) => format!("{hint}; then run the same command again: it goes on where it was"),
-                None => "run the same command again: it goes on where it was".into(),
+                _ if source.is_interruption() => format!("{AGAIN}: it goes on where it was"),
+                Some(hint) if hint.ends_with(AGAIN) => format!("{hint}: it goes on where it was"),
+                Some(hint) => format!("{hint}; then {AGAIN}: it goes on where it was"),
+                None => format!("{AGAIN}: it goes on where it was"),
             }),
             Self::DoesNotHold { .. } => Some(
                 "do not start anything on what was restored; look at it, then run the same command again, which checks \

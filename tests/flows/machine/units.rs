@@ -189,7 +189,7 @@ fn a_unit_that_does_not_obey_ends_the_run_and_the_next_one_goes_on() {
     let ended = begin(&new, &text()).ends().exits(1).complains("start-nbxplorer");
     ended
         .complains("nbxplorer.service was told to start and is now failed")
-        .complains("journalctl -u nbxplorer.service");
+        .complains("journalctl -u nbxplorer.service`, then run the same command again: it goes on");
     assert_eq!(new.journal("server-loss").0.last().unwrap(), "chain");
     new.machine.unit_file("nbxplorer.service", "after-start", "active");
 
@@ -241,6 +241,15 @@ fn a_run_that_is_killed_while_it_waits_for_a_unit_goes_on() {
 fn a_condition_that_does_not_come_about_can_be_given_up_and_waited_for_again() {
     let new = machine();
     new.machine.unit("chain-synced.service", "inactive");
+    new.machine.unit_file("watcher.service", "stuck", "");
+    let running = begin(&new, &text());
+    until(&running, || new.machine.is_waited_for("watcher.service"));
+    running.signal(Signal::TERM);
+    let ended = running.ends().exits(130).complains("interrupted while watcher.service was waited for");
+    ended.complains("Hint: run the same command again: it goes on");
+    assert!(is_fenced(&new));
+    new.machine.forget("watcher.service", "stuck");
+
     let running = begin(&new, &text());
     let asked = || new.machine.asked().iter().filter(|line| line.ends_with(" chain-synced.service")).count();
     until(&running, || asked() > 1);
