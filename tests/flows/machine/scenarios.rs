@@ -6,7 +6,6 @@ use relay_backup::sandbox::shop::Shop;
 use relay_backup::scenario;
 use rustix::process::Signal;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 const DATABASES: [&str; 2] = [Shop::BTCPAY, Shop::NBXPLORER];
 const UNITS: [&str; 2] = ["btcpayserver.service", "nbxplorer.service"];
@@ -140,9 +139,9 @@ fn scenarios_that_only_look_touch_neither_files_nor_units() {
         assert_eq!(everything(&new), before, "{scenario}");
     }
     assert_eq!(new.machine.told(), [""; 0]);
-    // Nothing of it needs a writable disk.
-    let mode = |bits| fs::set_permissions(new.machine.at("/var/lib"), fs::Permissions::from_mode(bits)).unwrap();
-    mode(0o555);
-    new.restore("disk-full", &[]).exits(0);
-    mode(0o755);
+    // Nor do they need any room, the journal's included.
+    new.machine.disk("/var/lib", 64);
+    fs::write(new.machine.at("/var/lib/filler"), [7; 64 * 1024]).unwrap();
+    let ended = new.restore("disk-full", &[]).exits(0).prints("holds          nothing-touched");
+    assert_eq!(fs::read_dir(new.machine.at("/var/lib")).unwrap().count(), 1, "{ended}");
 }
