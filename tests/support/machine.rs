@@ -18,10 +18,11 @@ root=$1 program=$2
 shift 2
 mount --bind "$root" "$root"
 cd "$root"
+programs='/usr /etc/alternatives'
 for name in bin sbin lib lib32 lib64 libx32; do
-    if [ -L "/$name" ]; then ln -s "$(readlink "/$name")" "$name"; elif [ -d "/$name" ]; then set -- "$@" "/$name"; fi
+    if [ -L "/$name" ]; then ln -s "$(readlink "/$name")" "$name"; else programs="$programs /$name"; fi
 done
-for path in /usr /etc/alternatives; do
+for path in $programs; do
     [ ! -d "$path" ] || { mkdir -p ".$path"; mount --rbind "$path" ".$path"; mount -o remount,bind,ro ".$path"; }
 done
 for path in /dev /proc "$@"; do mkdir -p ".$path"; mount --rbind "$path" ".$path"; done

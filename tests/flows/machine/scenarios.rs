@@ -6,6 +6,7 @@ use relay_backup::sandbox::shop::Shop;
 use relay_backup::scenario;
 use rustix::process::Signal;
 use std::fs;
+use std::os::unix::fs::symlink;
 
 const DATABASES: [&str; 2] = [Shop::BTCPAY, Shop::NBXPLORER];
 const UNITS: [&str; 2] = ["btcpayserver.service", "nbxplorer.service"];
@@ -125,6 +126,22 @@ fn a_node_moves_and_is_started_by_nobody() {
     let before = tree(&new.machine.at(LIGHTNING), 1);
     move_it().exits(21).complains("clightning.service: it runs");
     assert_eq!(tree(&new.machine.at(LIGHTNING), 1), before);
+}
+
+#[test]
+fn a_node_that_has_left_is_not_brought_back_by_a_restore() {
+    let old = OldHost::new();
+    old.machine.relay_backup(&["backup", "--final", "--yes"]).ends().exits(0).prints("FINAL");
+    let before = tree(&old.machine.at(LIGHTNING), 0);
+    for scenario in ["cln-db-corruption", "server-loss"] {
+        old.restore(scenario).exits(21).complains("the node left this machine").complains("undo-final");
+    }
+    // Also where its folder lies on another disk.
+    fs::create_dir(old.machine.at("/data")).unwrap();
+    fs::rename(old.machine.at(LIGHTNING), old.machine.at("/data/clightning")).unwrap();
+    symlink("/data/clightning", old.machine.at(LIGHTNING)).unwrap();
+    old.restore("server-loss").exits(21).complains("the node left this machine");
+    assert_eq!(tree(&old.machine.at("/data/clightning"), 0), before);
 }
 
 #[test]

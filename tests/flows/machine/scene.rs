@@ -99,6 +99,13 @@ impl OldHost {
         Self { machine, identity, signing_key: signer.public().to_base64() }
     }
 
+    /// A restore on it, by somebody who brought the identity.
+    pub(super) fn restore(&self, scenario: &str) -> Ended {
+        self.machine.write("/mnt/stick/recovery.key", &self.identity, 0o600, 0);
+        let arguments = ["restore", "--scenario", scenario, "--yes", "--identity", "/mnt/stick/recovery.key"];
+        self.machine.relay_backup(&arguments).ends()
+    }
+
     fn vault(&self) -> VaultFolder {
         VaultFolder { root: self.machine.at("/mnt/vault"), node: NODE.into() }
     }
