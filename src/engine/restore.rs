@@ -105,6 +105,7 @@ pub fn restore(
         chosen: chosen.as_ref().map(|chosen| (&chosen.believed.manifest, &chosen.opened.notes)),
         policy: placed.as_ref(),
         root: (!request.root.is_machine()).then(|| request.root.path_of(Path::new("/"))),
+        configured: ground::configured(request.root, placed.as_ref()),
         ourselves: ourselves(),
         values: &values,
     };

@@ -19,7 +19,7 @@ mod version;
 mod wallet;
 
 pub use check::{check_emergency, check_extras, check_secret, check_wallet};
-pub use config::{Mirror, mirror, pid_file_and_socket};
+pub use config::{Mirror, mirror, pid_file_and_socket, pid_file_and_socket_by};
 pub use emergency::EmergencyError;
 pub use error::ClnError;
 pub use hsm_secret::{HsmSecret, SecretError};

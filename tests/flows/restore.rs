@@ -273,9 +273,11 @@ fn scenarios_that_only_look_change_nothing() {
     let machine = Machine::in_service();
     let before = tree(&machine.root);
     let databases = machine.databases();
-    for (scenario, sign) in
-        [("integration-outage", "signed off by"), ("bitcoin-node-corruption", "lightningd"), ("disk-full", "MiB free")]
-    {
+    for (scenario, sign) in [
+        ("integration-outage", "every event)  signed off by"),
+        ("bitcoin-node-corruption", "lightningd"),
+        ("disk-full", "MiB free"),
+    ] {
         machine.run(scenario, &["--yes"]).exits(0).prints(sign).prints("holds          nothing-touched");
         assert_eq!(tree(&machine.root), before, "{scenario}");
     }
@@ -295,6 +297,23 @@ fn a_node_that_runs_is_left_alone() {
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let before = tree(&machine.root);
     machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(21).complains("running");
+    assert_eq!(tree(&machine.root), before);
+    drop(listener);
+}
+
+#[test]
+fn a_node_that_runs_is_found_where_its_configuration_puts_its_socket() {
+    let machine = Machine::new();
+    let config = machine.at(&host().env.path("lightning/config"));
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, "rpc-file=../socket-of-ours\n").unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(config.with_file_name("socket-of-ours")).unwrap();
+    fs::create_dir(config.with_file_name("regtest")).unwrap();
+    let before = tree(&machine.root);
+    machine
+        .run("cln-db-corruption", &["--yes", "--accept", BURNT])
+        .exits(21)
+        .complains("lightning/socket-of-ours: lightningd answers on it");
     assert_eq!(tree(&machine.root), before);
     drop(listener);
 }

@@ -4,6 +4,7 @@ use super::expand::flat;
 use super::values::Values;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::ids::{ArtifactName, NodeName, SnapshotId, SourceName};
+use crate::base::limits::NODE_FILE_BYTES_MAX;
 use crate::facts::Facts;
 use crate::facts::postgres::Software;
 use crate::manifest::{Artifact, Manifest};
@@ -11,7 +12,9 @@ use crate::notes::Notes;
 use crate::plan::{LightningPlace, Owner, ServerUrl};
 use crate::policy::{Policy, SourceKind, SourcePolicy};
 use crate::scenario::{Scenario, Template};
-use std::collections::BTreeSet;
+use crate::sources::cln;
+use crate::target::Root;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The folder of this program on the restored machine, as that names it.
@@ -31,6 +34,8 @@ pub struct Ground<'a> {
     pub policy: Option<&'a Policy>,
     /// The folder the target lies in, instead of `/`.
     pub root: Option<PathBuf>,
+    /// Pid file and RPC socket of nodes whose configuration at the target was looked at; the usual ones of the others.
+    pub configured: BTreeMap<SourceName, (PathBuf, PathBuf)>,
     /// Who we are: the owner of what is ours.
     pub ourselves: Owner,
     /// What placeholders are filled with.
@@ -107,7 +112,12 @@ impl Ground<'_> {
 
     /// The Core Lightning nodes.
     pub fn nodes(&self) -> impl Iterator<Item = Node> {
-        self.sources().filter_map(node)
+        self.sources().filter_map(node).map(|mut node| {
+            if let Some((pid_file, rpc_socket)) = self.configured.get(&node.source) {
+                (node.place.pid_file, node.place.rpc_socket) = (pid_file.clone(), rpc_socket.clone());
+            }
+            node
+        })
     }
 
     /// Where LND nodes keep their channel state.
@@ -141,7 +151,22 @@ impl Ground<'_> {
     }
 }
 
-/// The node of a cln source.
+/// Where the nodes' configurations at the target put pid file and RPC socket. Below another root no link is followed.
+pub fn configured(root: &Root, policy: Option<&Policy>) -> BTreeMap<SourceName, (PathBuf, PathBuf)> {
+    let of_node = |source: &SourcePolicy| {
+        let SourceKind::Cln { lightning_dir, network, .. } = &source.kind else { return None };
+        let found = if root.is_machine() {
+            cln::pid_file_and_socket(lightning_dir, network)
+        } else {
+            let read = |config: &Path| Some(root.read_file(config, NODE_FILE_BYTES_MAX).ok()??.expose().to_vec());
+            cln::pid_file_and_socket_by(lightning_dir, network, read)
+        };
+        Some((source.name.clone(), found))
+    };
+    policy.into_iter().flat_map(|policy| &policy.sources).filter_map(of_node).collect()
+}
+
+/// The node of a cln source, with pid file and RPC socket at their usual places.
 pub fn node(source: &SourcePolicy) -> Option<Node> {
     let SourceKind::Cln { lightning_dir, network, wallet } = &source.kind else { return None };
     let network_dir = lightning_dir.join(network);

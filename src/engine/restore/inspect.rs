@@ -112,7 +112,8 @@ fn webhooks(applier: &Applier<'_>) -> Result<Vec<String>, Error> {
         for hook in btcpay::webhooks(&server)? {
             let state = if hook.is_active { "active" } else { "off" };
             let stores = hook.stores.join(", ");
-            lines.push(format!("{}  ({state}, store {stores})  signed off by: ____________", hook.url));
+            let events = hook.events.map_or_else(|| "every event".to_owned(), |events| or_none(events).join(", "));
+            lines.push(format!("{}  ({state}, store {stores}, {events})  signed off by: ____________", hook.url));
         }
     }
     Ok(or_none(lines))

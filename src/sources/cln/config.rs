@@ -4,7 +4,7 @@
 use super::error::ClnError;
 use crate::base::fsio;
 use crate::base::limits::NODE_FILE_BYTES_MAX;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const SQLITE: &str = "sqlite3://";
 
@@ -57,24 +57,46 @@ fn option(text: &str, wanted: &str) -> Option<String> {
     text.lines().filter_map(value).next_back()
 }
 
-/// The pid file and the RPC socket of a node, where its configuration puts them. A configuration that is not there or
-/// cannot be read leaves them at their usual places.
+/// The pid file and the RPC socket of a node of this machine, where its configuration puts them. A configuration that
+/// is not there or cannot be read leaves them at their usual places.
 pub fn pid_file_and_socket(lightning_dir: &Path, network: &str) -> (PathBuf, PathBuf) {
+    pid_file_and_socket_by(lightning_dir, network, |config| fsio::read(config, NODE_FILE_BYTES_MAX).ok())
+}
+
+/// The same where configurations are read in another way.
+pub fn pid_file_and_socket_by(
+    lightning_dir: &Path,
+    network: &str,
+    read: impl Fn(&Path) -> Option<Vec<u8>>,
+) -> (PathBuf, PathBuf) {
     let folder = lightning_dir.join(network);
     let (mut pid_file, mut socket) =
         (lightning_dir.join(format!("lightningd-{network}.pid")), folder.join("lightning-rpc"));
     for config in [lightning_dir.join("config"), folder.join("config")] {
-        let Ok(bytes) = fsio::read(&config, NODE_FILE_BYTES_MAX) else { continue };
+        let Some(bytes) = read(&config) else { continue };
         let text = String::from_utf8_lossy(&bytes);
         // lightningd takes both relative to the network's folder, where it works (`options.c`).
         if let Some(path) = option(&text, "pid-file") {
-            pid_file = folder.join(path);
+            pid_file = without_steps_up(&folder.join(path));
         }
         if let Some(path) = option(&text, "rpc-file") {
-            socket = folder.join(path);
+            socket = without_steps_up(&folder.join(path));
         }
     }
     (pid_file, socket)
+}
+
+/// A path without `..`: each takes the folder before it away.
+fn without_steps_up(path: &Path) -> PathBuf {
+    let mut found = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            found.pop();
+        } else {
+            found.push(part);
+        }
+    }
+    found
 }
 
 fn check_option(database: &Path, config: &Path, option: &str) -> Result<(), ClnError> {
@@ -143,8 +165,8 @@ mod tests {
         let usual = (at("lightningd-regtest.pid"), at("regtest/lightning-rpc"));
         assert_eq!(pid_file_and_socket(folder.path(), "regtest"), usual);
         std::fs::write(at("config"), "rpc-file=/run/first\nrpc-file = /run/cln/rpc\n#pid-file=/no\n").unwrap();
-        std::fs::write(at("regtest/config"), "pid-file=my.pid\n").unwrap();
-        let said = (at("regtest/my.pid"), PathBuf::from("/run/cln/rpc"));
+        std::fs::write(at("regtest/config"), "pid-file=../my.pid\n").unwrap();
+        let said = (at("my.pid"), PathBuf::from("/run/cln/rpc"));
         assert_eq!(pid_file_and_socket(folder.path(), "regtest"), said);
     }
 

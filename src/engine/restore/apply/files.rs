@@ -152,6 +152,8 @@ impl<'a> Applier<'a> {
         let to = place.to.display().to_string();
         opener.artifact(artifact, &mut |bytes| staged.write_all(bytes), &to)?;
         let (checked, findings) = staged.check(|file, path| self.judge(name, kind, file, path))?;
+        // A check that was interrupted has found nothing wrong.
+        self.context.check()?;
         match findings.into_iter().find(|finding| finding.level >= Level::Failed) {
             Some(bad) => Err(Error::Damaged { thing: name.to_string(), reason: bad.message }),
             None => Ok(checked),

@@ -56,6 +56,8 @@ pub struct Webhook {
     pub is_active: bool,
     /// Whether a secret is stored for it.
     pub has_secret: bool,
+    /// The events that it wants; `None` means every one.
+    pub events: Option<Vec<String>>,
 }
 
 /// A paid invoice of which a webhook was not told.
@@ -191,7 +193,7 @@ pub fn webhooks(server: &Server) -> Result<Vec<Webhook>, RestoreError> {
     let sql = format!(
         "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''), coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true),
             coalesce(w.\"Blob2\" ->> 'secret', '') <> '',
-            ARRAY(SELECT s.\"StoreId\"::text FROM {} s WHERE s.\"WebhookId\" = w.\"Id\" ORDER BY 1)
+            ARRAY(SELECT s.\"StoreId\"::text FROM {} s WHERE s.\"WebhookId\" = w.\"Id\" ORDER BY 1), {WANTED}
         FROM {} w ORDER BY 1",
         tables.table("StoreWebhooks")?,
         tables.table("Webhooks")?
@@ -202,7 +204,20 @@ pub fn webhooks(server: &Server) -> Result<Vec<Webhook>, RestoreError> {
         is_active: row.get(2),
         has_secret: row.get(3),
         stores: row.get(4),
+        events: wanted(row, 5),
     })
+}
+
+/// The events that the webhook `w` wants: whether every one, and which by name.
+const WANTED: &str = r#"w."Blob2" -> 'authorizedEvents' IS NULL
+        OR w."Blob2" #> '{authorizedEvents,everything}' IS NOT DISTINCT FROM 'true'::jsonb,
+    ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(w."Blob2" #> '{authorizedEvents,specificEvents}')
+        WHEN 'array' THEN w."Blob2" #> '{authorizedEvents,specificEvents}' ELSE '[]' END))"#;
+
+/// The columns of [`WANTED`], from this one on.
+fn wanted(row: &Row, from: usize) -> Option<Vec<String>> {
+    let everything = row.get::<_, bool>(from);
+    (!everything).then(|| row.get(from + 1))
 }
 
 /// Paid invoices of which an active webhook of their store was not told, the newest first. A webhook that wants other

@@ -229,6 +229,8 @@ fn what_was_stolen_is_burnt_and_named_without_its_value() {
     assert_eq!((keys.len(), keys[0].permissions.as_slice()), (4, &["btcpay.store.canviewinvoices".to_owned()][..]));
     let hooks = btcpay::webhooks(&server).unwrap();
     assert!(hooks.iter().all(|hook| hook.is_active && hook.has_secret && !hook.stores.is_empty()), "{hooks:?}");
+    let events: Vec<_> = hooks.iter().map(|hook| hook.events.clone()).collect();
+    assert_eq!(events, [None, Some(vec!["InvoiceSettled".to_owned()])]);
     let payouts = btcpay::payouts(&server).unwrap();
     assert_eq!((payouts.processors.len(), payouts.processors[0].method.as_str()), (1, "BTC-CHAIN"));
     assert_eq!(payouts.pending, [("AwaitingPayment".to_owned(), 3)]);

@@ -2,7 +2,7 @@
 //! one. Facts: `WebhookSender`, `WebhookEvent`, `WebhookInvoiceEvent` and `InvoiceWebhookProvider.CreateTestEvent` of
 //! its sources. Releases since the webhooks became a plugin have no page for tests any more; the event is the same.
 
-use super::{READ, RestoreError, Server, Tables, without_secrets};
+use super::{READ, RestoreError, Server, Tables, WANTED, wanted, without_secrets};
 use crate::base::secret::Secret;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -87,23 +87,20 @@ pub fn endpoints(server: &Server) -> Result<Vec<Endpoint>, RestoreError> {
     let sql = format!(
         "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''), coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true),
             coalesce(w.\"Blob2\" ->> 'secret', w.\"Blob2\" ->> 'Secret', ''),
-            (SELECT min(s.\"StoreId\"::text) FROM {} s WHERE s.\"WebhookId\" = w.\"Id\"),
-            w.\"Blob2\" -> 'authorizedEvents' IS NULL
-                OR w.\"Blob2\" #> '{{authorizedEvents,everything}}' IS NOT DISTINCT FROM 'true'::jsonb,
-            ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(w.\"Blob2\" #> '{{authorizedEvents,specificEvents}}')
-                WHEN 'array' THEN w.\"Blob2\" #> '{{authorizedEvents,specificEvents}}' ELSE '[]' END))
+            (SELECT min(s.\"StoreId\"::text) FROM {} s WHERE s.\"WebhookId\" = w.\"Id\"), {WANTED}
         FROM {} w ORDER BY 1",
         tables.table("StoreWebhooks")?,
         tables.table("Webhooks")?
     );
     tables.rows(&sql, |row| {
         let url = row.get::<_, String>(1);
-        let (everything, events) = (row.get::<_, bool>(5), row.get::<_, Vec<String>>(6));
+        let events = wanted(row, 5);
+        let wants = |event: &str| events.as_ref().is_none_or(|events| events.iter().any(|one| one == event));
         Endpoint {
             id: row.get(0),
             store: row.get(4),
             is_active: row.get(2),
-            event: EVENTS.into_iter().find(|event| everything || events.iter().any(|wanted| wanted == event)),
+            event: EVENTS.into_iter().find(|event| wants(event)),
             shown: without_secrets(&url),
             url: Secret::from(url),
             secret: Secret::from(row.get::<_, String>(3)),
