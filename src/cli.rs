@@ -130,7 +130,8 @@ pub enum Verb {
         after_help = "Example: relay-backup restore --scenario server-loss --identity recovery.key --dry-run\n\n\
         On a machine that has never seen the policy: relay-backup restore --scenario server-loss \
         --vault s3://bucket/prefix --identity recovery.key --signing-key RW…\n\n\
-        Exit codes: 0 ok, 1 a step failed or something does not hold, 2 usage, 10 no vault there, 12 no identity fits, \
+        Exit codes: 0 ok, 1 a step failed or something does not hold, 2 usage, 3 restored, but the snapshot lacked \
+        something or a vault did not answer, 10 no vault there, 11 another run of it is at work, 12 no identity fits, \
         20 damage, 21 a guard refused or a question was not answered with yes, 130 interrupted."
     )]
     Restore(Restore),
