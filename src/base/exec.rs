@@ -351,11 +351,17 @@ fn judge(program: &str, status: ExitStatus, stderr: Option<JoinHandle<Vec<u8>>>)
     Err(ExecError::Failed { program: program.to_owned(), status, stderr })
 }
 
-/// Finds a program by name in the folders of `PATH` and then in `further`.
+/// Finds a program by name in the folders of `PATH` and then in `further`. A folder that is not named from `/` on is
+/// passed over: what lies where somebody happens to stand is not run.
 #[expect(clippy::disallowed_methods, reason = "the one place that looks programs up")]
 pub fn find(program: &str, further: &[PathBuf]) -> Result<PathBuf, ExecError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(further.iter().cloned()).collect();
+    let folders = std::env::split_paths(&path).chain(further.iter().cloned()).collect();
+    find_in(program, folders)
+}
+
+fn find_in(program: &str, mut folders: Vec<PathBuf>) -> Result<PathBuf, ExecError> {
+    folders.retain(|folder| folder.is_absolute());
     folders.iter().map(|folder| folder.join(program)).find(|candidate| is_executable(candidate)).ok_or_else(|| {
         let looked_in = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
         ExecError::NotFound { program: program.to_owned(), looked_in }
@@ -375,6 +381,17 @@ mod tests {
     fn a_failure_carries_what_the_program_said() {
         let error = Exec::new(find("sh", &[]).unwrap()).args(["-c", "echo no luck >&2; exit 3"]).run(b"").unwrap_err();
         assert_eq!(error.to_string(), "sh failed with exit code 3: no luck");
+    }
+
+    #[test]
+    fn nothing_is_run_that_lies_where_somebody_stands() {
+        // Tests run in the package's folder.
+        assert!(is_executable(Path::new("run-tests")));
+        for folder in ["", ".", "scripts/.."] {
+            assert!(matches!(find_in("run-tests", vec![folder.into()]), Err(ExecError::NotFound { .. })));
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(find_in("run-tests", vec![".".into(), here.clone()]).unwrap(), here.join("run-tests"));
     }
 
     #[test]
