@@ -168,6 +168,11 @@ impl Landing<'_> {
         let server = self.server.with_database(&fresh);
         let mut proof = prove_at(&server, facts)?;
         let session = server.connect()?;
+        // By what is in it, too: the notes are the word of whoever wrote the snapshot.
+        let tables = survey::recognise(&survey::tables(&session)?).channel_tables;
+        if !tables.is_empty() {
+            return Err(RestoreError::Toxic { database: self.database.to_owned(), tables });
+        }
         for extension in &facts.extensions {
             let sql = "SELECT extversion FROM pg_extension WHERE extname = $1";
             let found = session.query("ask for an extension", sql, &[&extension.name])?;
@@ -207,6 +212,10 @@ impl Landing<'_> {
     pub fn swap(&self, proved: Proved) -> Result<Swapped, RestoreError> {
         let session = self.server.connect()?;
         if proved.fresh != self.fresh_name() {
+            return Err(RestoreError::NotProved { database: self.database.to_owned() });
+        }
+        // Another restore may have dropped it since and be filling its own under the same name.
+        if comment(&session, &proved.fresh)?.as_deref() != Some(&self.mark("proved")) {
             return Err(RestoreError::NotProved { database: self.database.to_owned() });
         }
         for database in [self.database, &proved.fresh] {

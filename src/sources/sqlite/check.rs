@@ -12,10 +12,21 @@ use std::path::Path;
 /// for row. `subject` names the artifact in findings.
 pub fn check(subject: &str, file: &Path, facts: &SqliteFacts, interrupt: &Interrupt) -> Vec<Finding> {
     match open_sound(subject, file) {
-        Ok(connection) => match content::content(&connection, interrupt) {
-            Ok(found) => differences(subject, &facts.content, &found),
-            Err(error) => vec![unreadable(subject, &error)],
-        },
+        Ok(connection) => {
+            let looked = content::owner_of(&connection)
+                .and_then(|owner| content::content(&connection, interrupt).map(|found| (owner, found)));
+            match looked {
+                // Whatever the notes say: no source of this kind takes it, and nothing may put it in a place.
+                Ok((Some(node), _)) => vec![Finding::new(
+                    Level::Damage,
+                    "database-differs",
+                    subject,
+                    format!("the restored database holds the channel state of {node}, which no snapshot says of it"),
+                )],
+                Ok((None, found)) => differences(subject, &facts.content, &found),
+                Err(error) => vec![unreadable(subject, &error)],
+            }
+        }
         Err(finding) => vec![finding],
     }
 }

@@ -349,6 +349,26 @@ fn a_plain_database_becomes_one_artifact_that_checks() {
 }
 
 #[test]
+fn a_nodes_database_does_not_check_whatever_the_notes_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let restored = folder.path().join("restored.db");
+    let node = Connection::open(&restored).unwrap();
+    for table in ["vars", "version", "channels", "channel_htlcs", "shachains"] {
+        node.execute(&format!("CREATE TABLE {table} (id INTEGER)"), []).unwrap();
+    }
+    let interrupt = Interrupt::new();
+    let mut shelf = Shelf(Vec::new());
+    let other = database(folder.path(), 5);
+    read(&other, &"shop".parse().unwrap(), Codec::Zstd, options(folder.path(), &interrupt), &mut shelf).unwrap();
+    let (_, _, Facts::Sqlite(facts)) = &shelf.0[0] else { panic!("other facts") };
+    let facts = SqliteFacts { content: content(&node, &interrupt).unwrap(), ..facts.clone() };
+    node.close().unwrap();
+    let findings = check("shop/my_base.db", &restored, &facts, &interrupt);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].message.contains("channel state of Core Lightning"), "{findings:?}");
+}
+
+#[test]
 fn a_nodes_database_is_refused_as_a_plain_one() {
     let folder = tempfile::tempdir().unwrap();
     let wallet = folder.path().join("wallet.db");

@@ -17,6 +17,7 @@ use crate::facts::Facts;
 use crate::guard::Cleared;
 use crate::plan::{Action, LightningPlace, Owner, Together};
 use crate::report::{Finding, Level};
+use crate::sources::files::{Content, content};
 use crate::sources::{cln, sqlite};
 use crate::target::aside::Aside;
 use crate::target::fence::{self, Fence, Why};
@@ -151,7 +152,13 @@ impl<'a> Applier<'a> {
         let mut staged = self.root.stage(&Wanted { to: place.to, home: &home, owner: &owner, mode: place.mode })?;
         let to = place.to.display().to_string();
         opener.artifact(artifact, &mut |bytes| staged.write_all(bytes), &to)?;
-        let (checked, findings) = staged.check(|file, path| self.judge(name, kind, file, path))?;
+        let (checked, findings) = staged.check(|file, path| {
+            // SQLite databases are asked for their tables by their own check.
+            if !matches!(kind, ArtifactKind::ClnWallet | ArtifactKind::Sqlite) {
+                refuse_channel_state(name, file)?;
+            }
+            self.judge(name, kind, file, path)
+        })?;
         // A check that was interrupted has found nothing wrong.
         self.context.check()?;
         match findings.into_iter().find(|finding| finding.level >= Level::Failed) {
@@ -296,4 +303,32 @@ fn whole(file: &mut File, path: &Path) -> Result<Secret, Error> {
     let mut bytes = Vec::new();
     file.take(EMERGENCY_BYTES_MAX).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
     Ok(Secret::new(bytes))
+}
+/// Whatever manifest and notes call it: what holds channel state is no file to be placed.
+fn refuse_channel_state(name: &ArtifactName, file: &File) -> Result<(), Error> {
+    match content(file) {
+        Content::Harmless => Ok(()),
+        Content::Toxic(what) | Content::Unclear(what) => Err(Error::Refused {
+            guard: "stale",
+            reason: format!("{name} holds no channel state by the snapshot's own word, and is {what}"),
+            hint: "take another snapshot, and find out who can sign with the key of this one: it says what is not so"
+                .into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_channel_state_is_no_file_to_be_placed_whatever_it_is_called() {
+        let name: ArtifactName = "lnd/channel.backup".parse().unwrap();
+        let open = |path: &str| File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let wallet = open("tests/fixtures/cln/node/04-after-25-payments/lightningd.sqlite3");
+        let error = refuse_channel_state(&name, &wallet).unwrap_err();
+        assert!(matches!(&error, Error::Refused { guard: "stale", .. }), "{error}");
+        let harmless = open("tests/fixtures/cln/node/04-after-25-payments/emergency.recover");
+        refuse_channel_state(&name, &harmless).unwrap();
+    }
 }

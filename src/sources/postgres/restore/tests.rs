@@ -205,6 +205,47 @@ fn only_a_copy_that_is_equal_can_be_swapped_and_only_what_is_ours_is_dropped() {
 }
 
 #[test]
+fn what_another_restore_put_under_the_same_name_is_not_swapped_in() {
+    let cluster = shared();
+    let database = small(&cluster);
+    let collected = read(&cluster, std::slice::from_ref(&database));
+    let (bytes, facts) = collected.dump(&database);
+    let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
+    let first = landing(&server, &database, &snapshot, &interrupt);
+    first.make(facts).unwrap();
+    first.fill(&mut &bytes[..]).unwrap();
+    let proved = first.prove(facts).unwrap();
+    // While a person thinks about the swap, another scenario restores the same snapshot.
+    let second = Landing { run: "two", ..first.clone() };
+    assert!(second.is_left_over().unwrap());
+    second.discard().unwrap();
+    second.make(facts).unwrap();
+    assert!(matches!(first.swap(proved), Err(RestoreError::NotProved { .. })));
+    assert_eq!(count(&cluster, &database, "t"), "50");
+    second.discard().unwrap();
+}
+
+#[test]
+fn channel_state_is_never_swapped_in_whatever_the_notes_say() {
+    let cluster = shared();
+    let database = small(&cluster);
+    let tables = "CREATE TABLE channels (a int); CREATE TABLE shachains (a int); CREATE TABLE vars (a int)";
+    cluster.execute(&database, tables).unwrap();
+    let collected = read(&cluster, std::slice::from_ref(&database));
+    let (bytes, facts) = collected.dump(&database);
+    let notes =
+        DatabaseFacts { channel_tables: Vec::new(), software: crate::facts::postgres::Software::None, ..facts.clone() };
+    let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
+    let landing = landing(&server, &database, &snapshot, &interrupt);
+    landing.make(&notes).unwrap();
+    landing.fill(&mut &bytes[..]).unwrap();
+    match landing.prove(&notes) {
+        Err(RestoreError::Toxic { tables, .. }) => assert_eq!(tables.len(), 3),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn names_stay_within_the_servers_limit_and_apart() {
     let cluster = shared();
     let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
