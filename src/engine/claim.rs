@@ -124,15 +124,19 @@ pub fn take(
         marks.add(vault, node, snapshot)?;
         marks.must_hold(&ours, vault)?;
     }
-    marks.claims.remove(&ours);
-    if marks.claims.is_empty() && marks.unreadable == 0 {
-        return Ok(Claim::OursAlone { snapshot: snapshot.clone() });
-    }
-    let mut who: Vec<String> = marks.claims.into_values().map(|mark| mark.who).collect();
-    if who.is_empty() {
-        who.push("something that this version cannot read".to_owned());
-    }
-    Ok(Claim::Others { who })
+    Ok(marks.standing(Some(&ours), snapshot))
+}
+
+/// What [`take`] would come to if it were called now: it writes nothing. `random` is that of an interrupted run of
+/// ours, where there was one.
+pub fn foresee(
+    vaults: &[Vault],
+    node: &NodeName,
+    snapshot: &SnapshotId,
+    random: Option<[u8; 16]>,
+) -> Result<Claim, ClaimError> {
+    let ours = random.map(|random| ObjectKey::claim(node, snapshot, random));
+    Ok(look(vaults, node, snapshot)?.standing(ours.as_ref(), snapshot))
 }
 
 /// Whether a snapshot is a node's last state: it is marked so, is complete, and nobody took it back in any vault given.
@@ -200,6 +204,19 @@ impl Marks {
             mark.vaults.push(vault.name().clone());
         }
         Ok(())
+    }
+
+    /// Whose the snapshot is, when this claim is ours.
+    fn standing(mut self, ours: Option<&ObjectKey>, snapshot: &SnapshotId) -> Claim {
+        ours.map(|ours| self.claims.remove(ours));
+        if self.claims.is_empty() && self.unreadable == 0 {
+            return Claim::OursAlone { snapshot: snapshot.clone() };
+        }
+        let mut who: Vec<String> = self.claims.into_values().map(|mark| mark.who).collect();
+        if who.is_empty() {
+            who.push("something that this version cannot read".to_owned());
+        }
+        Claim::Others { who }
     }
 
     fn must_hold(&self, key: &ObjectKey, vault: &Vault) -> Result<(), ClaimError> {

@@ -57,6 +57,8 @@ pub struct Facts {
     pub emergency: Known<EmergencyContents>,
     /// Whose the final snapshot is.
     pub claim: Known<Claim>,
+    /// When this very restore let the node start on the channel database that it had placed; none where it has not.
+    pub lowered: Known<Option<Timestamp>>,
     /// The chain's height now.
     pub block_height: Known<u64>,
     /// Whose secret and database these are.

@@ -7,7 +7,7 @@ mod last;
 mod words;
 
 use super::evidence::{Knowledge, Origin, Piece, Sighting, Standing, Testimony, cannot_broadcast};
-use super::facts::{Candidate, Facts, Finality, Known, WalletAt};
+use super::facts::{Candidate, Facts, FileAt, Finality, Known, WalletAt};
 use super::objections::Objections;
 use super::{Guard, Verdict};
 use crate::artifact::{ArtifactKind, Toxicity};
@@ -23,6 +23,9 @@ const CHANNEL_DATABASES: [&str; 3] = ["lightningd.sqlite3", "channel.db", "chann
 const SAFE_ROAD: &str = "leave the database in quarantine and take the road of emergency.recover: an empty database, the \
                          same hsm_secret, `lightning-cli emergencyrecover` before anything else; peers then close the \
                          channels and our side comes back on chain";
+/// The safe road of a node that has run since it moved.
+const STARTED: &str = "find the database that the node ran on and put that in its place; if it is lost or broken, take the \
+                       scenario cln-db-corruption, which goes by emergency.recover";
 /// The safe road where it is not a file of Core Lightning's.
 const QUARANTINE: &str = "put it in quarantine; an LND node comes back by its seed and channel.backup, a Core Lightning \
                           node by hsm_secret and emergency.recover";
@@ -35,8 +38,9 @@ pub(super) fn judge(plan: &Plan, facts: &Facts) -> Verdict {
     let mut because = "nothing that is placed holds channel state".to_owned();
     for action in plan.actions() {
         match action {
-            Action::PlaceChannelDatabase { artifact, claim, .. } => {
+            Action::PlaceChannelDatabase { artifact, claim, to, .. } => {
                 because = channel_database(&mut objections, plan, facts, (artifact, claim));
+                started(&mut objections, facts, artifact, to);
             }
             Action::Quarantine { artifact, to, .. } => quarantine(&mut objections, plan, artifact, to),
             _ => innocent(&mut objections, plan, facts, action),
@@ -105,6 +109,20 @@ fn at_target(facts: &Facts) -> Vec<Piece> {
         Some(Piece { origin: Origin::Target(path.clone()), node_id: None, taken: None, says })
     };
     facts.target.wallets.iter().filter_map(piece).collect()
+}
+
+/// A node that was let start on the database has written to it since, wherever that is now, and no vault need know.
+fn started(objections: &mut Objections, facts: &Facts, artifact: &ArtifactName, to: &Path) {
+    let what = "whether this restore has let the node start on it already";
+    let Some(Some(at)) = objections.need(artifact, what, facts.lowered.as_ref()) else { return };
+    if Known::found(facts.target.files.get(to)) != Known::Is(&FileAt::Identical) {
+        let message = format!(
+            "this restore let the node start on it at {at}, and it is not at {} as it was: the node may have run, and \
+             what it wrote since is newer",
+            to.display()
+        );
+        objections.add(artifact, message, STARTED);
+    }
 }
 
 /// Judges one channel database; gives the reason for which it is cleared if nothing was objected.

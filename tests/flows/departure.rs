@@ -327,6 +327,13 @@ fn restore(host: &Host, root: &str, more: &[&str]) -> crate::support::env::Ended
     restoring(host, "planned-migration", root, more).ends()
 }
 
+/// Refused by the guard of stale channel state; a dry run tells it in its report.
+#[track_caller]
+fn refuses(ended: &crate::support::env::Ended, why: &str) {
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(ended.code == Some(21) && said.contains("stale") && said.contains(why), "{ended}");
+}
+
 /// Where the new machine's database belongs.
 fn new_wallet(host: &Host, root: &str) -> PathBuf {
     host.env.path(root).join(wallet(host).strip_prefix("/").unwrap())
@@ -345,8 +352,15 @@ fn the_channels_move_with_a_final_snapshot_and_to_one_machine_only() {
     restore(&host, "new", &[]).exits(0).prints("holds          channel-database-placed").prints("claim-ours");
     let moved = relay_backup::sandbox::node::wallet_content(&new_wallet(&host, "new")).unwrap();
     assert_eq!(moved, live, "the last state, row for row");
-    restore(&host, "other", &[]).exits(21).complains("stale");
+    for more in [&["--dry-run"][..], &[]] {
+        refuses(&restore(&host, "other", more), "others have laid claim");
+    }
     assert!(!new_wallet(&host, "other").exists());
+    for vault in ["local", "offsite"] {
+        let laid = fs::read_dir(claims(&host, vault, &snapshot)).unwrap().count();
+        assert_eq!(laid, 1, "whoever comes too late holds up nobody");
+    }
+    restore(&host, "new", &["--dry-run"]).exits(0);
     host.run(&UNDO).exits(21);
     assert_safe(&host);
 }
@@ -404,6 +418,20 @@ fn a_move_that_is_cut_off_after_the_database_is_in_place_goes_on() {
     assert_eq!(ended.code, Some(0), "{ended}");
     let database = fs::read(new_wallet(&host, "new")).unwrap();
     assert!(database.starts_with(b"SQLite format 3\0"));
+}
+
+#[test]
+fn a_node_that_may_have_run_since_is_not_set_back_by_the_same_move() {
+    let host = host();
+    leave(&host);
+    restore(&host, "new", &[]).exits(0).prints("claim-ours");
+    // The node ran on it for a while, and then its database was lost.
+    fs::remove_file(new_wallet(&host, "new")).unwrap();
+    for more in [&[][..], &["--dry-run"]] {
+        refuses(&restore(&host, "new", more), "may have run");
+        let there = fs::read(new_wallet(&host, "new"));
+        assert!(there.is_err(), "nothing is placed, and no fence is raised");
+    }
 }
 
 #[test]

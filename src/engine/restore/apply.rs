@@ -194,7 +194,12 @@ impl<'a> Applier<'a> {
     fn action(&mut self, action: &Cleared<&Action>, step: &StepId, journal: &mut Journal) -> Result<(), Error> {
         match action.get() {
             Action::RaiseFence { lightning } => self.raise(lightning),
-            Action::LowerFence { lightning } => self.lower(lightning),
+            Action::LowerFence { lightning } => {
+                if self.places_database_of(lightning) {
+                    journal.add(self.context.now(), Line::Lowering)?;
+                }
+                self.lower(lightning)
+            }
             Action::PlaceFile { artifact, kind, to, owner, mode, .. } => {
                 let place = files::Place { to, owner, mode: *mode };
                 self.place_file(artifact, *kind, &place)

@@ -45,18 +45,23 @@ fn vaults(reader: &Reader) -> Result<Vec<Vault>, String> {
     Ok(reader.places.iter().map(|place| place.vault.clone()).collect())
 }
 
-/// What a claim would come to if it were taken now.
-pub(super) fn foreseen(reader: &Reader, plan: &Plan) -> Known<Claim> {
+/// What a claim would come to if it were taken now. Where another one lies there, nothing of ours is put beside it:
+/// whoever came first would be held up by it.
+pub(super) fn foreseen(reader: &Reader, plan: &Plan, ours: Option<&str>) -> Known<Claim> {
     let Some(snapshot) = wanted(plan) else { return Known::Is(Claim::NotTaken) };
     let vaults = match vaults(reader) {
         Ok(vaults) => vaults,
         Err(why) => return Known::Unknown(why),
     };
-    match claim::look(&vaults, &reader.node, snapshot) {
-        // Those of an interrupted run of ours are told apart when the claim is taken.
-        Ok(_) => Known::Is(Claim::OursAlone { snapshot: snapshot.clone() }),
+    match claim::foresee(&vaults, &reader.node, snapshot, random_of(ours)) {
+        Ok(claim) => Known::Is(claim),
         Err(error) => Known::Unknown(chain(&error)),
     }
+}
+
+/// The random part of a claim, as the journal keeps it.
+fn random_of(noted: Option<&str>) -> Option<[u8; 16]> {
+    hex::decode(noted?).ok()?.try_into().ok()
 }
 
 /// Takes the claim, with the name that an interrupted run gave it.
@@ -71,11 +76,7 @@ pub(super) fn take(
         Ok(vaults) => vaults,
         Err(why) => return Ok(Known::Unknown(why)),
     };
-    let random = match journal.claim.as_deref().map(hex::decode) {
-        Some(Ok(bytes)) => bytes.try_into().ok(),
-        _ => None,
-    };
-    let random: [u8; 16] = match random {
+    let random: [u8; 16] = match random_of(journal.claim.as_deref()) {
         Some(random) => random,
         None => {
             let random = crate::seal::random()?;

@@ -67,6 +67,8 @@ pub enum Event {
         /// What their owners called them.
         labels: Vec<String>,
     },
+    /// The fence over a channel database that was placed is about to be lowered: the node may run on it from now on.
+    Lowering,
     /// A step is done.
     Done {
         /// The step.
@@ -121,8 +123,11 @@ pub struct Journal {
     pub done: BTreeMap<StepId, Timestamp>,
     /// When the first unfinished run began, by the stores' clocks.
     pub begun: Option<Timestamp>,
-    /// The claim's random part, when one was chosen.
+    /// The claim's random part, when one was chosen. A restore that is finished keeps it.
     pub claim: Option<String>,
+    /// When the node was first let start on the channel database that this restore placed: what it wrote since is in
+    /// no snapshot. A restore that is finished keeps it.
+    pub lowered: Option<Timestamp>,
     /// Which restore is continued, when one is.
     pub run: Option<String>,
     /// What was moved out of the way.
@@ -140,6 +145,7 @@ impl Journal {
             done: BTreeMap::new(),
             begun: None,
             claim: None,
+            lowered: None,
             run: None,
             kept: Vec::new(),
             burnt: Vec::new(),
@@ -178,6 +184,7 @@ impl Journal {
                     self.begun = self.begun.or(*begun);
                 }
                 Event::Claim { random } => self.claim = Some(random.clone()),
+                Event::Lowering => self.lowered = self.lowered.or(Some(*at)),
                 Event::Done { step } => {
                     self.done.insert(step.clone(), *at);
                 }
@@ -191,9 +198,9 @@ impl Journal {
                     self.kept.clear();
                 }
                 Event::Finished => {
-                    let claim = self.claim.take();
+                    let (claim, lowered) = (self.claim.take(), self.lowered);
                     let (path, file) = (std::mem::take(&mut self.path), self.file.take());
-                    *self = Self { path, file, claim, ..Self::nowhere() };
+                    *self = Self { path, file, claim, lowered, ..Self::nowhere() };
                 }
                 Event::Accepted { .. } | Event::Answered { .. } => {}
             }
@@ -336,6 +343,21 @@ mod tests {
         assert_eq!(begin_at(at(1)), None);
         assert_eq!(begin_at(at(2)), at(1));
         assert_eq!(begin_at(at(3)), at(1));
+    }
+
+    #[test]
+    fn that_a_node_was_let_start_is_never_forgotten() {
+        let (_folder, root) = ground();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut first = begin(&root, &plan("a"));
+        assert_eq!(first.lowered, None);
+        first.add(at(7), Event::Lowering).unwrap();
+        first.add(at(8), Event::Finished).unwrap();
+        let mut other = begin(&root, &plan("b"));
+        assert_eq!(other.lowered, Some(at(7)));
+        other.add(at(9), Event::Lowering).unwrap();
+        other.add(at(9), Event::NotHeld { what: "claim-ours".into() }).unwrap();
+        assert_eq!(begin(&root, &plan("b")).lowered, Some(at(7)));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct World<'a> {
     pub claim: Known<Claim>,
     /// When this restore began, by the stores' clocks; none before it has.
     pub begun: Option<Timestamp>,
+    /// When this restore let the node start on the channel database that it had placed; none where it has not.
+    pub lowered: Option<Timestamp>,
     /// Which restore this is, interruptions included.
     pub run: &'a str,
 }
@@ -83,6 +85,7 @@ pub fn probe(world: &World<'_>, plan: &Plan) -> Result<Facts, Error> {
         artifacts: artifacts(&view),
         candidates: evidence::candidates(&view)?,
         claim: world.claim.clone(),
+        lowered: Known::Is(world.lowered),
         block_height: chain::height(&bitcoind),
         identity: identity::probe(&view, &secrets)?,
         running: running::probe(&view)?,

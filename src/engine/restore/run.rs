@@ -44,13 +44,17 @@ struct Course {
     run: String,
     /// A sign of life that is later, by the stores' clocks, came after it had begun.
     begun: Option<Timestamp>,
+    /// When the node was let start on the channel database that it placed.
+    lowered: Option<Timestamp>,
+    /// The random part of the claim that it has laid, as the journal keeps it.
+    claim: Option<String>,
 }
 
 impl<'a> Run<'a> {
     /// Says what would be done, and whether a guard refuses.
     pub(super) fn dry(&self) -> Result<RestoreReport, Error> {
-        let course = Course { run: self.run_of()?, begun: None };
-        let facts = self.probe(&course, claiming::foreseen(self.reader, self.plan), &[])?;
+        let course = self.course()?;
+        let facts = self.probe(&course, claiming::foreseen(self.reader, self.plan, course.claim.as_deref()), &[])?;
         let judgement = guard::judge(self.plan.clone(), &facts, self.request.acceptances);
         let mut report = self.report();
         if claiming::is_needed(self.plan) {
@@ -70,8 +74,8 @@ impl<'a> Run<'a> {
     /// Applies the plan, or goes on where a run was cut off.
     pub(super) fn apply(&self) -> Result<RestoreReport, Error> {
         let (root, folder, touches) = (self.request.root, self.ground.folder(), self.touches());
-        let mut course = Course { run: self.run_of()?, begun: None };
-        let first = self.probe(&course, claiming::foreseen(self.reader, self.plan), &[])?;
+        let mut course = self.course()?;
+        let first = self.probe(&course, claiming::foreseen(self.reader, self.plan, course.claim.as_deref()), &[])?;
         // Refused before anything is written, the journal included.
         let judgement = guard::judge(self.plan.clone(), &first, self.request.acceptances);
         let refusals: Vec<_> = judgement.refusals().cloned().collect();
@@ -81,12 +85,17 @@ impl<'a> Run<'a> {
         if touches && !(self.request.person.ask)(&format!("{}\n\nGo on?", self.plan))? {
             return Err(Error::NotConfirmed { question: "whether to go on with this plan".into() });
         }
+        // Somebody may have asked to stop instead of answering.
+        self.context.check()?;
         if touches {
             journal::make(root, &folder)?;
         }
         let _lock = touches.then(|| journal::lock(root, &folder, self.context.clock)).transpose()?;
         let mut journal = if touches { Journal::open(root, &folder, self.plan)? } else { Journal::nowhere() };
         let is_resumed = journal.run.is_some();
+        // While a person was asked, another run may have begun this restore, or gone on with it.
+        course.run = journal.run.clone().unwrap_or(course.run);
+        course.lowered = journal.lowered;
         course.begun = Some(journal.begun.unwrap_or_else(|| begun(&first.twin, self.context.now())));
         self.begin(&course, &mut journal)?;
         let claim = claiming::take(self.context, self.reader, self.plan, &mut journal)?;
@@ -290,6 +299,7 @@ impl<'a> Run<'a> {
             fences,
             claim,
             begun: course.begun,
+            lowered: course.lowered,
             run: &course.run,
         };
         self.context.tell(Event::Step("looking at vaults and target".into()));
@@ -302,14 +312,15 @@ impl<'a> Run<'a> {
         runs || !self.plan.touches().is_empty()
     }
 
-    /// Which restore this is: the one that was cut off, or a new one.
-    fn run_of(&self) -> Result<String, Error> {
+    /// Which restore this is: the one that was cut off, or a new one. Nothing of it has begun in this run.
+    fn course(&self) -> Result<Course, Error> {
         let look = || Journal::look(self.request.root, &self.ground.folder(), self.plan);
-        let before = if self.touches() { look()?.run } else { None };
-        match before {
-            Some(run) => Ok(run),
-            None => Ok(hex::encode(crate::seal::random::<8>()?)),
-        }
+        let before = if self.touches() { look()? } else { Journal::nowhere() };
+        let run = match before.run {
+            Some(run) => run,
+            None => hex::encode(crate::seal::random::<8>()?),
+        };
+        Ok(Course { run, begun: None, lowered: before.lowered, claim: before.claim })
     }
 
     fn applier(&self, course: &Course, journal: &Journal) -> Applier<'a> {

@@ -284,6 +284,23 @@ fn the_claim_must_be_ours_alone() {
 }
 
 #[test]
+fn a_node_that_was_let_start_is_not_set_back() {
+    let (plan, mut facts) = migration();
+    facts.lowered = Known::Is(Some(at(2000)));
+    for there in [FileAt::Nothing, FileAt::Fence, FileAt::Other { length: 1000 }] {
+        facts.target.files.insert(WALLET.into(), Known::Is(there));
+        refused(STALE, &plan, &facts, "the node may have run");
+    }
+    facts.target.files.insert(WALLET.into(), Known::default());
+    refused(STALE, &plan, &facts, "the node may have run");
+    // A run that was cut off between the two: the database has not changed since.
+    facts.target.files.insert(WALLET.into(), Known::Is(FileAt::Identical));
+    cleared(STALE, &plan, &facts, "claimed by us alone");
+    facts.lowered = Known::default();
+    refused(STALE, &plan, &facts, "whether this restore has let the node start on it already is not known");
+}
+
+#[test]
 fn a_later_transaction_is_newer_even_when_no_channel_moved() {
     let with = |number: i64, taken: i64| {
         let mut other = node(vec![channel('a', 3, 7)]);

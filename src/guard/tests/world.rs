@@ -212,6 +212,7 @@ pub(super) fn facts(node: NodeState) -> Facts {
         emergency: Known::Is(emergency(&[('a', 7)])),
         vaults: Known::Is(vec![head("near"), head("far")]),
         claim: Known::Is(Claim::OursAlone { snapshot: snapshot(9) }),
+        lowered: Known::Is(None),
         block_height: Known::Is(1000),
         identity: IdentityFacts {
             secret_node_id: is(NODE_ID),

@@ -146,6 +146,7 @@ impl Scene {
             fences,
             claim: Known::Is(Claim::NotTaken),
             begun: self.begun,
+            lowered: None,
             run: "one",
         };
         if self.is_interrupted {

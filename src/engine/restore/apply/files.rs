@@ -78,6 +78,13 @@ impl<'a> Applier<'a> {
         placed.map_or(Ok(false), |artifact| is_at(self, &artifact, &lightning.wallet))
     }
 
+    /// Whether the plan places a channel database for this node.
+    pub(super) fn places_database_of(&self, lightning: &LightningPlace) -> bool {
+        let places =
+            |action: &Action| matches!(action, Action::PlaceChannelDatabase { to, .. } if to == &lightning.wallet);
+        self.plan.actions().any(places)
+    }
+
     fn moves_wallet(&self, lightning: &LightningPlace) -> bool {
         let moves =
             |action: &Action| matches!(action, Action::MoveAside { paths, .. } if paths.contains(&lightning.wallet));
@@ -298,12 +305,6 @@ pub(in crate::engine::restore) fn fence_place(lightning: &LightningPlace, owner:
     }
 }
 
-/// A small file's bytes, wiped afterwards.
-fn whole(file: &mut File, path: &Path) -> Result<Secret, Error> {
-    let mut bytes = Vec::new();
-    file.take(EMERGENCY_BYTES_MAX).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
-    Ok(Secret::new(bytes))
-}
 /// Whatever manifest and notes call it: what holds channel state is no file to be placed.
 fn refuse_channel_state(name: &ArtifactName, file: &File) -> Result<(), Error> {
     match content(file) {
@@ -315,6 +316,13 @@ fn refuse_channel_state(name: &ArtifactName, file: &File) -> Result<(), Error> {
                 .into(),
         }),
     }
+}
+
+/// A small file's bytes, wiped afterwards.
+fn whole(file: &mut File, path: &Path) -> Result<Secret, Error> {
+    let mut bytes = Vec::new();
+    file.take(EMERGENCY_BYTES_MAX).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    Ok(Secret::new(bytes))
 }
 
 #[cfg(test)]
