@@ -3,7 +3,7 @@
 use super::{Edge, wanted};
 use crate::base::fsio::{self, FileError};
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
-use crate::cli::Restore;
+use crate::cli::{Global, Restore};
 use crate::engine::Error;
 use crate::engine::reading::{self, Reader};
 use crate::engine::restore::apply::Person;
@@ -39,7 +39,7 @@ pub fn run(edge: &Edge<'_>, args: &Restore) -> Result<Answer, Failure> {
     let is_yes = args.yes;
     let tell = |text: &str| say(text);
     let ask = |question: &str| confirm(question, is_yes);
-    let command = command(args, name);
+    let command = command(edge.global, args, name);
     let request = Request {
         scenario: &scenario,
         wanted,
@@ -169,17 +169,77 @@ fn first_line(text: &str) -> &str {
     text.trim().lines().last().unwrap_or_default()
 }
 
-/// The command that goes on: without the identity's place, and without reasons.
-fn command(args: &Restore, scenario: &str) -> String {
-    let mut text = format!("relay-backup restore --scenario {scenario}");
+/// The command that goes on, from whatever folder: without the identity's place, and without reasons.
+fn command(global: &Global, args: &Restore, scenario: &str) -> String {
+    let mut text = format!("relay-backup restore --scenario {}", word(scenario));
     let mut add = |flag: &str, value: Option<String>| {
         if let Some(value) = value {
-            text.push_str(&format!(" {flag} {value}"));
+            text.push_str(&format!(" {flag} {}", word(&value)));
         }
     };
+    let place = |path: &Option<PathBuf>| {
+        let path = path.as_ref()?;
+        Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string())
+    };
+    add("--scenarios", place(&args.scenarios));
     add("--snapshot", args.snapshot.clone());
-    add("--root", args.root.as_ref().map(|root: &PathBuf| root.display().to_string()));
+    add("--root", place(&args.root));
+    add("--policy", place(&global.policy));
     add("--vault", args.from.vault.clone());
     add("--node", args.from.node.clone());
+    args.from.signing_key.iter().for_each(|key| add("--signing-key", Some(key.clone())));
     text
+}
+
+/// One word of a shell's line.
+fn word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Verb};
+    use clap::Parser;
+
+    fn told(arguments: &[&str]) -> String {
+        let first = ["relay-backup", "restore", "--scenario", "server-loss"];
+        let cli = Cli::try_parse_from(first.iter().chain(arguments)).unwrap();
+        let Verb::Restore(args) = &cli.verb else { panic!("another verb") };
+        command(&cli.global, args, "server-loss")
+    }
+
+    #[test]
+    fn the_command_that_goes_on_leads_to_the_same_places_from_any_folder() {
+        assert_eq!(told(&["--policy", "/p.toml"]), "relay-backup restore --scenario server-loss --policy /p.toml");
+        let told = told(&[
+            "--policy",
+            "p q.toml",
+            "--scenarios",
+            "mine",
+            "--root",
+            "new",
+            "--vault",
+            "s3://b/x?region=a&b=c",
+            "--signing-key",
+            "RWabc",
+            "--identity",
+            "/k/identity",
+            "--accept",
+            "twin=it is off",
+            "--yes",
+        ]);
+        let here = std::env::current_dir().unwrap();
+        let here = here.display();
+        assert!(
+            told.contains(&format!(" --scenarios {here}/mine --root {here}/new --policy '{here}/p q.toml'")),
+            "{told}"
+        );
+        assert!(told.ends_with(" --vault 's3://b/x?region=a&b=c' --signing-key RWabc"), "{told}");
+        assert_eq!(word("it's"), "'it'\\''s'");
+    }
 }
