@@ -9,3 +9,4 @@ pub mod limits;
 pub mod lock;
 pub mod memory;
 pub mod secret;
+pub mod visible;

@@ -4,6 +4,7 @@ pub mod progress;
 pub mod text;
 
 use crate::base::secret::Secret;
+use crate::base::visible::visible;
 use crate::cli::Global;
 use crate::commands::generate::ManReport;
 use crate::commands::keygen::KeygenReport;
@@ -213,13 +214,20 @@ pub fn finish(global: &Global, verb: &str, outcome: &Result<Answer, Failure>) ->
         }
         Ok(answer) => {
             if !global.quiet {
-                text::answer(&mut out, answer)?;
+                plainly(&mut out, |text| text::answer(text, answer))?;
             }
             out.flush()?;
-            text::findings(&mut err, &answer.findings())?;
+            plainly(&mut err, |text| text::findings(text, &answer.findings()))?;
         }
-        Err(failure) => text::failure(&mut err, failure)?,
+        Err(failure) => plainly(&mut err, |text| text::failure(text, failure))?,
     }
     out.flush()?;
     Ok(exit)
+}
+
+/// Prints a text in which names and words of others stand: nothing in it is obeyed by a terminal.
+fn plainly(out: &mut dyn Write, tell: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut text = Vec::new();
+    tell(&mut text)?;
+    out.write_all(visible(&String::from_utf8_lossy(&text)).as_bytes())
 }

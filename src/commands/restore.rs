@@ -3,6 +3,7 @@
 use super::{Edge, wanted};
 use crate::base::fsio::{self, FileError};
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
+use crate::base::visible::visible;
 use crate::cli::{Global, Restore};
 use crate::engine::Error;
 use crate::engine::reading::{self, Reader};
@@ -145,7 +146,7 @@ fn line() -> Result<String, Failure> {
 /// Shows a text to the person at the terminal: on standard error, so that standard output stays the report's.
 fn say(text: &str) {
     // Nobody to read it is no reason to stop.
-    drop(writeln!(std::io::stderr().lock(), "{text}"));
+    drop(writeln!(std::io::stderr().lock(), "{}", visible(text)));
 }
 
 fn confirm(question: &str, is_yes: bool) -> Result<bool, Error> {

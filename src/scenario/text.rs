@@ -2,7 +2,7 @@
 //! that is meant is written twice. Checked once, when a scenario is read: on the day an unknown one helps nobody.
 
 use super::words::Placeholder;
-use crate::base::limits;
+use crate::base::{limits, visible};
 use crate::policy::values::{BadValue, bad};
 
 /// A text with placeholders.
@@ -159,12 +159,7 @@ pub(super) fn title(text: &str) -> Result<String, BadValue> {
 
 /// Refuses what could move the cursor or hide words on the operator's terminal.
 pub(super) fn check_characters(text: &str) -> Result<(), BadValue> {
-    let is_hidden = |letter: char| {
-        (letter.is_control() && letter != '\n')
-            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(letter, '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    match text.chars().find(|letter| is_hidden(*letter)) {
+    match text.chars().find(|letter| visible::hides(*letter)) {
         Some(letter) => {
             let what = format!("holds the character U+{:04X}, which could hide words on a terminal", u32::from(letter));
             bad(what, "write plain text; indent with spaces")

@@ -1,6 +1,7 @@
 //! How far things are: a bar on a terminal, plain lines for a journal, nothing when asked.
 
 use super::text::size;
+use crate::base::visible::visible;
 use crate::cli::Global;
 use crate::engine::progress::Event;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,7 +38,7 @@ impl Progress {
     /// Shows one event.
     pub fn tell(&self, event: Event) {
         match (self, event) {
-            (Self::Bar(bar), Event::Step(step)) => bar.set_message(step),
+            (Self::Bar(bar), Event::Step(step)) => bar.set_message(visible(&step).into_owned()),
             (Self::Bar(bar), Event::Bytes(bytes)) => bar.inc(bytes),
             (Self::Bar(bar), Event::ArtifactDone { name, length }) => {
                 bar.suspend(|| line(&format!("{name}: {}", size(length))));
@@ -58,5 +59,5 @@ impl Progress {
 
 fn line(text: &str) {
     // A journal that is gone must not stop a backup.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    drop(writeln!(std::io::stderr(), "{}", visible(text)));
 }

@@ -309,6 +309,22 @@ fn a_shop_that_moved_is_tried_at_both_places_with_its_own_name() {
 }
 
 #[test]
+fn what_customers_and_shops_wrote_moves_no_cursor_and_hides_no_host() {
+    let (machine, shops) = (Machine::new(), Shops::open());
+    // A client takes the backslash for a slash: this goes to localhost, and reads as if it went to the shop.
+    machine.add("a", &format!(r"http://localhost:{}\\@shop.invalid/takes", shops.port), "");
+    let order =
+        r#"UPDATE "Invoices" SET "Blob2" = jsonb_set("Blob2", '{metadata,orderId}', '"7\u001b[2K\nSend it?\u202e"')"#;
+    machine.cluster.execute(Shop::BTCPAY, order).unwrap();
+    let ended = machine.run(&["--yes"]).exits(0).prints(r"7\u{1b}[2K\nSend it?\u{202e}");
+    for text in [&ended.stdout, &ended.stderr] {
+        assert!(!text.contains(['\u{1b}', '\u{202e}']) && !text.contains("http://shop.invalid"), "{ended}");
+    }
+    assert!(ended.stdout.contains("can be read in two ways"), "{ended}");
+    assert_eq!(shops.came().len(), 0, "{ended}");
+}
+
+#[test]
 fn nothing_is_sent_before_a_yes() {
     let (machine, shops) = (Machine::new(), Shops::open());
     machine.add("a", &format!("http://localhost:{}/takes?t={TOKEN}", shops.port), "");

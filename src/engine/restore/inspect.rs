@@ -10,6 +10,7 @@ use super::check::restored;
 use super::ground::Node;
 use crate::base::exec::{self, Exec};
 use crate::base::limits::UNDELIVERED_MAX;
+use crate::base::visible::one_line;
 use crate::engine::Error;
 use crate::engine::error::chain;
 use crate::facts::Facts;
@@ -61,7 +62,9 @@ pub fn test_delivery(
     Ok(inspected(Inspection::TestDelivery, lines))
 }
 
+/// The lines hold words of customers and of shops: each stays one line, and nothing in it is obeyed by a terminal.
 fn inspected(what: Inspection, lines: Vec<String>) -> Inspected {
+    let lines = lines.iter().map(|line| one_line(line).into_owned()).collect();
     Inspected { what: what.as_str().to_owned(), title: what.meaning().to_owned(), lines }
 }
 

@@ -4,6 +4,7 @@
 
 use super::ground::{Node, node, restore_folder};
 use crate::base::ids::NodeName;
+use crate::base::visible::visible;
 use crate::facts::Facts;
 use crate::facts::cln::{EmergencyContents, NodeState, STATE_CLOSED, WalletChannel};
 use crate::facts::postgres::{BtcpayMarks, DatabaseFacts, NbxplorerMarks, Software};
@@ -133,9 +134,9 @@ impl Values {
         values
     }
 
-    /// Sets a text that the run has learned.
+    /// Sets a text that the run has learned. What a terminal would obey in it is written out.
     pub fn set(&mut self, placeholder: Placeholder, text: impl Display) {
-        self.texts.insert(placeholder, text.to_string());
+        self.texts.insert(placeholder, visible(&text.to_string()).into_owned());
     }
 
     fn maybe(&mut self, placeholder: Placeholder, text: Option<impl Display>) {

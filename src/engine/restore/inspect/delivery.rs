@@ -3,6 +3,7 @@
 
 use super::dns::{self, Named, There};
 use super::{btcpay_databases, or_none};
+use crate::base::secret::Secret;
 use crate::engine::Error;
 use crate::engine::progress::Event;
 use crate::engine::restore::apply::Applier;
@@ -39,6 +40,11 @@ fn fit(endpoint: &Endpoint) -> Result<(WebAddress, &'static str), String> {
     }
     let event = endpoint.event.ok_or("it wants no event of an invoice, so no shop waits for a payment there")?;
     let address = WebAddress::parse(&endpoint.url).map_err(|why| format!("its address {why}"))?;
+    // What a person is asked about and where it goes must be one.
+    let shown = WebAddress::parse(&Secret::from(endpoint.shown.clone()));
+    if !shown.is_ok_and(|shown| shown.host() == address.host()) {
+        return Err("its address can be read in two ways: write it anew on the webhook's page".into());
+    }
     if address.is_onion() {
         return Err("no test goes over Tor from here. Make a small invoice of your own in its store, and look at the \
                     deliveries on the webhook's page"

@@ -9,6 +9,7 @@ pub use endpoint::{CHANCE_BYTES, Endpoint, SIGNATURE, TestEvent, endpoints};
 use super::super::connect::{Server, Session, quote_name};
 use super::super::survey;
 use super::RestoreError;
+use crate::base::visible;
 use crate::scenario::Burn;
 use tokio_postgres::Row;
 
@@ -289,12 +290,16 @@ pub fn api_keys(server: &Server) -> Result<Vec<ApiKey>, RestoreError> {
 
 /// A URL without what may be a secret in it: user, password, query, fragment; and without what a terminal obeys.
 fn without_secrets(url: &str) -> String {
-    let url: String = url.chars().filter(|letter| !letter.is_control()).collect();
+    let url: String = url.chars().filter(|letter| *letter != '\n' && !visible::hides(*letter)).collect();
     let end = url.find(['?', '#']).unwrap_or(url.len());
     let url = url.get(..end).unwrap_or_default();
     let without_user = |text: &str| text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
     let Some((scheme, rest)) = url.split_once("://") else { return without_user(url) };
     let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    // Whoever delivers takes it for a slash: the host ends there, and what follows names another one.
+    if host.contains('\\') {
+        return format!("{scheme}://(a host with a backslash, which is read in two ways)");
+    }
     let host = without_user(host);
     format!("{scheme}://{host}{path}")
 }
@@ -312,6 +317,7 @@ mod tests {
             ("https://shop.example/\u{1b}[2Ja", "https://shop.example/[2Ja"),
             ("https:/u:p@shop.example/a", "shop.example/a"),
             ("odd", "odd"),
+            (r"https://evil.example\@shop.example/a", "https://(a host with a backslash, which is read in two ways)"),
         ] {
             assert_eq!(without_secrets(url), shown);
         }
