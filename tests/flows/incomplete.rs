@@ -73,6 +73,23 @@ fn of_an_incomplete_snapshot_everything_is_restored_and_what_it_lacks_is_named()
 }
 
 #[test]
+fn what_was_wrong_with_a_thing_that_is_there_is_told_too() {
+    let host = Host::new();
+    host.init();
+    host.backup();
+    // It opens and is taken, and names none of the node's channels.
+    host.replace("emergency.recover", fs::read("tests/fixtures/cln/node/01-funded/emergency.recover").unwrap());
+    host.run(&["backup"]).exits(1);
+    let snapshot = host.vault().newest();
+    let machine = Empty::of(&host);
+    let asked = ["--yes", "--accept", BURNT, "--accept", KNOWN, "--snapshot", &snapshot];
+    for more in [&["--dry-run"][..], &[]] {
+        let ended = machine.run("server-loss", &[&asked[..], more].concat()).exits(3);
+        ended.complains("its own backup said").complains("cln/emergency.recover").complains("[artifact-not-whole]");
+    }
+}
+
+#[test]
 fn a_snapshot_without_the_nodes_keys_brings_no_node_back() {
     let host = Host::new();
     host.init();

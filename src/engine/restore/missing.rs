@@ -132,6 +132,18 @@ pub(super) fn findings(missing: &[Missing]) -> impl Iterator<Item = Finding> {
     })
 }
 
+/// What of an incomplete snapshot is there and lacks something: what its own backup said went wrong.
+pub(super) fn not_whole(ground: &Ground<'_>) -> Vec<Finding> {
+    let Some((_, notes)) = ground.chosen.filter(|(manifest, _)| !manifest.complete) else { return Vec::new() };
+    let failed = notes.findings.iter().filter(|finding| finding.level >= Level::Failed);
+    let told = |finding: &Finding| {
+        let message = format!("the snapshot is incomplete, its own backup said: {}", finding.message);
+        let hint = "see what is lacking before what needs it is started; another snapshot may have it";
+        Finding::new(Level::Degraded, "artifact-not-whole", finding.subject.clone(), message).with_hint(hint)
+    };
+    failed.map(told).collect()
+}
+
 /// What is missing of the things that an assertion speaks of.
 pub(super) fn of_assertion(missing: &[Missing], what: Assertion) -> impl Iterator<Item = &Missing> {
     let speaks_of = move |kind: ArtifactKind| match what {

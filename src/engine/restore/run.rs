@@ -360,7 +360,14 @@ impl<'a> Run<'a> {
             must_hold: Vec::new(),
             followup: Vec::new(),
             folder: None,
-            findings: self.reader.findings.iter().cloned().chain(missing::findings(self.missing)).collect(),
+            findings: self
+                .reader
+                .findings
+                .iter()
+                .cloned()
+                .chain(missing::findings(self.missing))
+                .chain(missing::not_whole(self.ground))
+                .collect(),
         }
     }
 }
