@@ -98,6 +98,13 @@ fn load(name: &str, folder: Option<&Path>) -> Result<Scenario, Failure> {
 fn root(below: Option<&Path>) -> Result<Root, Failure> {
     let root = match below {
         None => Root::machine(),
+        Some(folder) if folder != Path::new("/") && folder.canonicalize().is_ok_and(|real| real == Path::new("/")) => {
+            return Err(Failure::usage(format!(
+                "--root {} is this machine's own /, where units are stopped and services replaced; if that is meant, leave \
+                 --root out",
+                folder.display()
+            )));
+        }
         // Without root's rights owners cannot be set; a try-out below a folder says so and goes on.
         Some(folder) if rustix::process::geteuid().is_root() => Root::below(folder, Owners::Required),
         Some(folder) => Root::below(folder, Owners::WherePossible),

@@ -212,7 +212,7 @@ impl Marks {
         if self.claims.is_empty() && self.unreadable == 0 {
             return Claim::OursAlone { snapshot: snapshot.clone() };
         }
-        let mut who: Vec<String> = self.claims.into_values().map(|mark| mark.who).collect();
+        let mut who: Vec<String> = self.claims.into_iter().map(|(key, mark)| format!("{} ({key})", mark.who)).collect();
         if who.is_empty() {
             who.push("something that this version cannot read".to_owned());
         }

@@ -111,3 +111,10 @@ fn a_machine_that_knows_nothing_is_told_what_to_give() {
         .exits(10)
         .complains(&format!("there is no vault at {nothing}"));
 }
+
+#[test]
+fn a_root_that_is_the_machine_itself_is_no_place_for_a_try() {
+    let bare = Bare::new();
+    let ended = bare.open(&["restore", "--scenario", "server-loss", "--root", "/..", "--yes"]);
+    ended.exits(2).complains("--root /.. is this machine's own /");
+}

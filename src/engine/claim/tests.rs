@@ -62,9 +62,10 @@ fn a_claim_is_ours_alone_until_somebody_else_claims_and_can_be_taken_again() {
     assert_eq!(found.claims.len(), 1);
     assert_eq!(found.claims.values().next().unwrap().vaults.len(), 2, "in every vault");
     let Claim::Others { who } = take(&vaults, &node, &snapshot, &writer(2, "a\nthief")).unwrap() else { panic!() };
-    assert_eq!(who, ["new-host, at 1970-01-01T00:00:00Z"]);
+    let key = |random| ObjectKey::claim(&node, &snapshot, [random; 16]);
+    assert_eq!(who, [format!("new-host, at 1970-01-01T00:00:00Z ({})", key(1))]);
     let Claim::Others { who } = take(&vaults, &node, &snapshot, &writer(1, "new-host")).unwrap() else { panic!() };
-    assert_eq!(who, ["a\\nthief, at 1970-01-01T00:00:00Z"], "made fit to be printed");
+    assert_eq!(who, [format!("a\\nthief, at 1970-01-01T00:00:00Z ({})", key(2))], "made fit to be printed");
     let other: SnapshotId = "20261120T051300Z-000043".parse().unwrap();
     assert!(matches!(take(&vaults, &node, &other, &writer(1, "new-host")).unwrap(), Claim::OursAlone { .. }));
 }
@@ -78,7 +79,8 @@ fn a_claim_in_one_vault_alone_counts_whatever_it_says() {
     let odd: ObjectKey = "nodes/shops-btc-01/claims/20261120T051200Z-000042/odd".parse().unwrap();
     vaults[0].put(&odd, b"").unwrap();
     let Claim::Others { who } = take(&vaults, &node, &snapshot, &writer(1, "us")).unwrap() else { panic!() };
-    assert_eq!(who, ["somebody who does not say who"; 2]);
+    let said = |key: ObjectKey| format!("somebody who does not say who ({key})");
+    assert_eq!(who, [said(ObjectKey::claim(&node, &snapshot, [7; 16])), said(odd)]);
 }
 
 #[test]

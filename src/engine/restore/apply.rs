@@ -96,6 +96,8 @@ pub struct Gathered<'a> {
     pub kept: Vec<Kept>,
     /// How many of these the journal knows.
     noted: usize,
+    /// How many of the findings the journal knows.
+    told: usize,
     /// What was looked at.
     pub inspected: Vec<Inspected>,
     /// API keys that were burnt, by label and database.
@@ -110,7 +112,15 @@ impl Gathered<'_> {
     /// What earlier runs of the same restore have learned.
     pub fn going_on(journal: &Journal) -> Self {
         let kept = journal.kept.clone();
-        Self { noted: kept.len(), kept, burnt_keys: journal.burnt.clone(), ..Self::default() }
+        let findings = journal.found.clone();
+        Self {
+            noted: kept.len(),
+            kept,
+            told: findings.len(),
+            findings,
+            burnt_keys: journal.burnt.clone(),
+            ..Self::default()
+        }
     }
 
     /// Adds what was moved out of the way, once.
@@ -132,7 +142,7 @@ impl<'a> Applier<'a> {
         self.context.check()?;
         if journal.done.contains_key(&planned.id) {
             self.again(step, journal).map_err(failed)?;
-            self.note_kept(journal)?;
+            self.note(journal)?;
             self.gathered.steps.push((planned.id.clone(), How::DoneBefore));
             return Ok(());
         }
@@ -140,7 +150,7 @@ impl<'a> Applier<'a> {
         for action in step.actions() {
             self.context.check()?;
             let applied = self.action(&action, &planned.id, journal);
-            self.note_kept(journal)?;
+            self.note(journal)?;
             applied.map_err(failed)?;
         }
         let noted = journal.add(self.context.now(), Line::Done { step: planned.id.clone() });
@@ -149,7 +159,14 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn note_kept(&mut self, journal: &mut Journal) -> Result<(), Error> {
+    /// Writes down what the run that goes on after an interruption must know.
+    fn note(&mut self, journal: &mut Journal) -> Result<(), Error> {
+        for finding in self.gathered.findings.iter().skip(self.gathered.told) {
+            if finding.level > Level::Note {
+                journal.add(self.context.now(), Line::Found { finding: finding.clone() })?;
+            }
+        }
+        self.gathered.told = self.gathered.findings.len();
         for kept in self.gathered.kept.iter().skip(self.gathered.noted) {
             journal.add(self.context.now(), Line::Kept { kept: kept.clone() })?;
         }

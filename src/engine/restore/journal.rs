@@ -10,6 +10,7 @@ use crate::base::limits::JOURNAL_BYTES_MAX;
 use crate::base::lock::Lock;
 use crate::engine::Error;
 use crate::plan::Plan;
+use crate::report::Finding;
 use crate::target::{Root, TargetError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,11 @@ pub enum Event {
     },
     /// The fence over a channel database that was placed is about to be lowered: the node may run on it from now on.
     Lowering,
+    /// Something was found that keeps the restore from being whole.
+    Found {
+        /// What.
+        finding: Finding,
+    },
     /// A step is done.
     Done {
         /// The step.
@@ -134,6 +140,8 @@ pub struct Journal {
     pub kept: Vec<Kept>,
     /// API keys that were burnt, by label and database.
     pub burnt: Vec<(String, String)>,
+    /// What was found that keeps the restore from being whole.
+    pub found: Vec<Finding>,
 }
 
 impl Journal {
@@ -149,6 +157,7 @@ impl Journal {
             run: None,
             kept: Vec::new(),
             burnt: Vec::new(),
+            found: Vec::new(),
         }
     }
 
@@ -179,6 +188,7 @@ impl Journal {
                 Event::Begun { run, plan: found, begun } => {
                     if current.replace(found) != Some(found) {
                         self.done.clear();
+                        self.found.clear();
                     }
                     self.run = Some(run.clone());
                     self.begun = self.begun.or(*begun);
@@ -188,6 +198,7 @@ impl Journal {
                 Event::Done { step } => {
                     self.done.insert(step.clone(), *at);
                 }
+                Event::Found { finding } => self.found.push(finding.clone()),
                 Event::Kept { kept } => self.kept.push(kept.clone()),
                 Event::Burning { database, labels } => {
                     self.burnt.extend(labels.iter().map(|label| (label.clone(), database.clone())));
@@ -256,6 +267,7 @@ fn parse(bytes: &[u8]) -> Vec<Line> {
 mod tests {
     use super::*;
     use crate::plan::{PlannedStep, Secrecy};
+    use crate::report::Level;
     use crate::target::Owners;
 
     /// An empty folder, and the root that it is.
@@ -316,7 +328,10 @@ mod tests {
         }
         let labels = vec!["shop".to_owned(), "till".to_owned()];
         first.add(Timestamp::UNIX_EPOCH, Event::Burning { database: "btcpaydb".into(), labels }).unwrap();
+        let finding = Finding::new(Level::Degraded, "owner-not-set", "/etc/x", "not ours to give");
+        first.add(Timestamp::UNIX_EPOCH, Event::Found { finding: finding.clone() }).unwrap();
         let mut second = begin(&root, &plan("a"));
+        assert_eq!(second.found, [finding]);
         assert_eq!(second.kept, [kept, file]);
         let burnt = [("shop".to_owned(), "btcpaydb".to_owned()), ("till".to_owned(), "btcpaydb".to_owned())];
         assert_eq!(second.burnt, burnt);
