@@ -363,7 +363,7 @@ fn an_lnd_host_comes_back_with_its_channel_backup_and_without_its_channel_databa
     let at = |path: &Path| root.join(path.strip_prefix("/").unwrap());
     assert_eq!(fs::read(at(&backup)).unwrap(), [7; 300]);
     assert_eq!((fs::read(at(&macaroon)).unwrap(), mode(&at(&macaroon))), (b"made-up-macaroon".to_vec(), 0o640));
-    ended
+    let ended = ended
         .prints("holds          channel-backup-placed")
         .prints("restorechanbackup")
         .keeps_quiet_about("made-up-macaroon");
@@ -390,3 +390,7 @@ fn on_a_bare_machine_the_key_is_confirmed_from_the_paper() {
     assert!(!ended.stdout.contains(&whole().second), "{ended}");
     ask("RW").exits(2);
 }
+    // What is told to be handed to lnd is the file itself.
+    let told = ended.stdout.lines().find_map(|line| line.split_once("restorechanbackup --multi_file "));
+    let (_, copy) = told.unwrap_or_else(|| panic!("{ended}"));
+    assert_eq!(fs::read(at(Path::new(copy.trim()))).unwrap_or_default(), [7; 300], "{copy}");

@@ -2,7 +2,9 @@
 //! notes, and later from what the run itself learned. What is not known says so; a condition that could not be decided
 //! counts as met, so that nobody misses an entry.
 
+use super::expand::flat;
 use super::ground::{Node, node, restore_folder};
+use crate::artifact::ArtifactKind;
 use crate::base::ids::NodeName;
 use crate::base::visible::visible;
 use crate::facts::Facts;
@@ -117,7 +119,11 @@ impl Values {
         values.set(Placeholder::Node, &manifest.node);
         values.maybe(Placeholder::NodeId, seen.node_id.or(seen.state.and_then(|state| state.node_id.as_deref())));
         values.set(Placeholder::Quarantine, folder.join("quarantine").display());
-        values.set(Placeholder::RecoverCopy, folder.display());
+        let is_copied = |kind| matches!(kind, ArtifactKind::EmergencyRecover | ArtifactKind::LndChannelBackup);
+        let copied = manifest.artifacts.iter().filter(|artifact| is_copied(artifact.kind));
+        let copies: Vec<String> =
+            copied.map(|artifact| folder.join(flat(&artifact.name)).display().to_string()).collect();
+        values.set(Placeholder::RecoverCopy, listed(copies, ", "));
         values.set(Placeholder::FollowUpFile, folder.join("followup.txt").display());
         let names: Vec<&str> = seen.databases.iter().map(|database| database.name.as_str()).collect();
         values.set(Placeholder::Databases, listed(names, ", "));
