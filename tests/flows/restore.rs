@@ -40,6 +40,11 @@ impl Machine {
     }
 
     pub(super) fn command(&self, scenario: &str, more: &[&str]) -> Run {
+        let arguments = self.arguments(scenario, more);
+        self.bare.env.relay_backup(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn arguments(&self, scenario: &str, more: &[&str]) -> Vec<String> {
         let key = whole().host.signing_key();
         let policy = self.bare.env.path("policy.toml");
         let fixed = [
@@ -55,7 +60,15 @@ impl Machine {
             "--identity",
             whole().host.identity(),
         ];
-        self.bare.env.relay_backup(&[&fixed[..], more].concat())
+        fixed.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
+    }
+
+    /// The same for somebody who sits at a terminal, which `script` gives, and types this.
+    fn at_a_terminal(&self, scenario: &str, more: &[&str], typed: &str) -> Ended {
+        let quoted = |argument: &String| format!("'{argument}'");
+        let arguments: Vec<String> = self.arguments(scenario, more).iter().map(quoted).collect();
+        let line = format!("{} {}", env!("CARGO_BIN_EXE_relay-backup"), arguments.join(" "));
+        self.bare.env.program("script").args(["-qec", &line, "/dev/null"]).stdin(typed).ends()
     }
 
     /// Where a path of the old host lies below the root.
@@ -234,6 +247,25 @@ fn damaged_databases_are_replaced_and_kept_and_never_while_somebody_reads_them()
 }
 
 #[test]
+fn a_restored_database_stays_beside_the_one_in_service_after_a_no() {
+    let machine = Machine::in_service();
+    for database in [Shop::BTCPAY, Shop::NBXPLORER] {
+        machine.cluster.execute(database, "CREATE TABLE damage ()").unwrap();
+    }
+    // The plan, the two texts before the first database, each of the two, and the text before BTCPay Server starts.
+    let typed = "yes\ndone\ndone\nno\nyes\ndone\n";
+    let accept = ["--accept", BURNT, "--accept", "payout=no payout was made since, I looked"];
+    let ended = machine.at_a_terminal("postgres-corruption", &accept, typed).exits(0);
+    let is_damaged = |database: &str| machine.cluster.query(database, "SELECT count(*)::text FROM damage").is_ok();
+    assert_eq!((is_damaged(Shop::BTCPAY), is_damaged(Shop::NBXPLORER)), (true, false), "{ended}");
+    let beside = ended.stdout.split_once("stays as ").map(|(_, rest)| rest.split_whitespace().next().unwrap());
+    let beside = beside.unwrap_or_else(|| panic!("{ended}"));
+    let count = machine.cluster.query(beside, "SELECT count(*)::text FROM \"Invoices\"").unwrap();
+    assert_eq!(count[0][0].as_deref(), Some(machine.count(Shop::BTCPAY, "\"Invoices\"").as_str()));
+    ended.prints("holds          databases-proved");
+}
+
+#[test]
 fn after_a_theft_nothing_that_was_stolen_comes_back_into_force() {
     let machine = Machine::new();
     machine.run("wallet-compromise", &["--yes"]).exits(2).complains("--snapshot");
@@ -367,6 +399,10 @@ fn an_lnd_host_comes_back_with_its_channel_backup_and_without_its_channel_databa
         .prints("holds          channel-backup-placed")
         .prints("restorechanbackup")
         .keeps_quiet_about("made-up-macaroon");
+    // What is told to be handed to lnd is the file itself.
+    let told = ended.stdout.lines().find_map(|line| line.split_once("restorechanbackup --multi_file "));
+    let (_, copy) = told.unwrap_or_else(|| panic!("{ended}"));
+    assert_eq!(fs::read(at(Path::new(copy.trim()))).unwrap_or_default(), [7; 300], "{copy}");
 }
 
 #[test]
@@ -390,7 +426,3 @@ fn on_a_bare_machine_the_key_is_confirmed_from_the_paper() {
     assert!(!ended.stdout.contains(&whole().second), "{ended}");
     ask("RW").exits(2);
 }
-    // What is told to be handed to lnd is the file itself.
-    let told = ended.stdout.lines().find_map(|line| line.split_once("restorechanbackup --multi_file "));
-    let (_, copy) = told.unwrap_or_else(|| panic!("{ended}"));
-    assert_eq!(fs::read(at(Path::new(copy.trim()))).unwrap_or_default(), [7; 300], "{copy}");

@@ -230,8 +230,10 @@ impl<'a> Applier<'a> {
                 self.restore_database(artifact, server, database, owner_role)
             }
             Action::SwapDatabase { server, database, answer, .. } => {
-                if *answer == Answer::Done {
-                    self.ask(&format!("Put the restored database {database} into service?"), step, journal)?;
+                let question = format!("Put the restored database {database} into service?");
+                let is_asked = *answer == Answer::Done && !self.is_in_service(server, database)?;
+                if is_asked && !self.agrees(&question, step, journal)? {
+                    return self.leave_beside(server, database);
                 }
                 self.swap_database(server, database)
             }

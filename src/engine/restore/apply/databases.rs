@@ -85,6 +85,22 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
+    /// Whether a database that was restored is in its place already.
+    pub(super) fn is_in_service(&self, url: &ServerUrl, database: &str) -> Result<bool, Error> {
+        let server = self.server(url)?;
+        Ok(self.landing(&server, database, "")?.stand()? == Stand::Swapped)
+    }
+
+    /// Leaves a restored database beside the one in service, because a person did not say yes.
+    pub(super) fn leave_beside(&mut self, url: &ServerUrl, database: &str) -> Result<(), Error> {
+        let server = self.server(url)?;
+        let fresh = self.landing(&server, database, "")?.fresh_name();
+        let message = format!("not put into service, as you did not say yes; restored and proved it stays as {fresh}");
+        let hint = "drop it by hand when nothing of it is missed";
+        self.gathered.findings.push(Finding::new(Level::Note, "database-beside", database, message).with_hint(hint));
+        Ok(())
+    }
+
     pub(super) fn burn(
         &mut self,
         url: &ServerUrl,
