@@ -25,7 +25,7 @@ use super::{Context, Error};
 use crate::guard::Acceptances;
 use crate::plan::{Action, Owner, Plan, Swap};
 use crate::policy::{self, Policy, SourceKind};
-use crate::scenario::{Do, Purpose, Scenario, Which};
+use crate::scenario::{Do, Purpose, Scenario, Step, Which};
 use crate::seal::identity::Identities;
 use crate::target::Root;
 use apply::Person;
@@ -146,10 +146,7 @@ fn choose<'a>(context: &Context<'_>, reader: &'a Reader, request: &Request<'_>) 
         (Some(wanted), _) => wanted.clone(),
         (None, Which::NewestComplete | Which::Final) => Wanted::Latest,
         (None, Which::Asked) => {
-            return Err(Error::Usage(
-                "this scenario wants a snapshot from before the disaster: name one with --snapshot (see `relay-backup list`)"
-                    .into(),
-            ));
+            return Err(Error::Usage(unnamed(request.scenario)));
         }
     };
     context.tell(Event::Step("choosing the snapshot".into()));
@@ -157,6 +154,24 @@ fn choose<'a>(context: &Context<'_>, reader: &'a Reader, request: &Request<'_>) 
     let identities = request.identities.ok_or(Error::NoIdentity { what: "restore" })?;
     let opened = open_snapshot(&places, &reader.node, &believed.manifest, identities)?;
     Ok(Some(Chosen { believed, places, opened }))
+}
+
+/// What is said where the command line must name the snapshot: also what a person does first, before this program.
+fn unnamed(scenario: &Scenario) -> String {
+    let mut text = "this scenario wants a snapshot from before the disaster: name one with --snapshot (see \
+                    `relay-backup list`)"
+        .to_owned();
+    let is_choice = |step: &&Step| !matches!(step.action, Do::ChooseSnapshot { .. });
+    let before = scenario.steps.iter().take_while(is_choice).filter(|step| matches!(step.action, Do::Tell { .. }));
+    let titles: Vec<&str> = before.map(|step| step.title.as_str()).collect();
+    if !titles.is_empty() {
+        text.push_str(&format!(
+            ". What is done by hand comes first, and stands in docs/runbooks/{}.md: {}",
+            scenario.name,
+            titles.join("; ")
+        ));
+    }
+    text
 }
 
 /// The policy that says where things belong: the one in the notes, with the servers that this machine's policy names

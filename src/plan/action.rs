@@ -13,6 +13,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Action {
+    /// Opens every segment of the snapshot before anything is taken from it.
+    VerifySnapshot {
+        /// Which.
+        #[schemars(with = "String")]
+        snapshot: SnapshotId,
+    },
     /// Takes the pid file's lock and lets a text file stand at the place of the channel database.
     RaiseFence {
         /// The node.
@@ -207,9 +213,12 @@ impl Action {
             },
             Self::Burn { server, database, .. } => vec![Touch::Database(server, database)],
             Self::Unit { unit, .. } => vec![Touch::Unit(unit)],
-            Self::Run { .. } | Self::Wait { .. } | Self::Tell { .. } | Self::Inspect { .. } | Self::Assert { .. } => {
-                Vec::new()
-            }
+            Self::VerifySnapshot { .. }
+            | Self::Run { .. }
+            | Self::Wait { .. }
+            | Self::Tell { .. }
+            | Self::Inspect { .. }
+            | Self::Assert { .. } => Vec::new(),
         }
     }
 

@@ -39,6 +39,7 @@ impl Display for Owner {
 impl Display for Action {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
+            Self::VerifySnapshot { snapshot } => write!(f, "verify {snapshot}: open every segment, and keep nothing"),
             Self::RaiseFence { lightning } => {
                 write!(f, "raise the fence at {}", lightning.wallet.display())?;
                 write!(f, ", holding the lock of {}", lightning.pid_file.display())

@@ -5,7 +5,7 @@
 use super::check::Reader;
 use super::step::Placed;
 use super::verbs::Do;
-use super::words::{Aside, GuardName, Inspection, Need, Placed as Thing, Purpose, Which};
+use super::words::{Aside, Depth, GuardName, Inspection, Need, Placed as Thing, Purpose, Which};
 use super::{Scenario, Step};
 
 /// What the steps so far have done.
@@ -108,6 +108,10 @@ fn order(before: &Before<'_>, action: &Do) -> Vec<Complaint> {
         Do::SwapDatabases { .. } | Do::Burn { .. } => {
             all.extend(needs_before(before, verb, ("restore-databases", |other| *other == Do::RestoreDatabases)));
         }
+        Do::ChooseSnapshot { depth: Depth::Meaning, .. } => all.push((
+            "no scratch server is made before a restore: databases are proved as they are restored".to_owned(),
+            "write depth = \"opened\"".to_owned(),
+        )),
         Do::ChooseSnapshot { .. } if before.has(|other| matches!(other, Do::ChooseSnapshot { .. })) => {
             all.push(("a snapshot was chosen already".to_owned(), "remove one of the two steps".to_owned()));
         }

@@ -93,7 +93,7 @@ words!(
     Which, "choice of a snapshot" {
         NewestComplete = "newest-complete": "the newest complete one, unless the command line names another";
         Final = "final": "the `final` one of a planned migration, which must be the newest of all";
-        Asked = "asked": "the one the command line names; without a name the snapshots are listed and the run ends";
+        Asked = "asked": "the one the command line names; without a name the run ends and tells how to list them";
     }
 );
 

@@ -3,6 +3,7 @@
 
 use crate::support::env::{Ended, Run};
 use crate::support::host::{Bare, Host, mode, whole};
+use crate::support::vault::flip_bit;
 use relay_backup::sandbox::cluster::Cluster;
 use relay_backup::sandbox::shop::Shop;
 use std::collections::BTreeMap;
@@ -266,9 +267,23 @@ fn a_restored_database_stays_beside_the_one_in_service_after_a_no() {
 }
 
 #[test]
+fn a_snapshot_that_is_damaged_anywhere_is_found_before_anything_is_placed() {
+    let machine = Machine::new();
+    let dump = format!("btcpay/{}.dump", Shop::NBXPLORER);
+    let object = machine.bare.vault.objects_of(&whole().second, &dump).remove(0);
+    flip_bit(&machine.bare.vault.object(&object));
+    let before = machine.databases();
+    let ended = machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(20).complains(&dump);
+    assert!(!machine.at(&host().lightning("hsm_secret")).exists(), "{ended}");
+    assert!(!machine.at(&host().lightning("lightningd.sqlite3")).exists(), "no fence stands\n{ended}");
+    assert_eq!(machine.databases(), before);
+}
+
+#[test]
 fn after_a_theft_nothing_that_was_stolen_comes_back_into_force() {
     let machine = Machine::new();
-    machine.run("wallet-compromise", &["--yes"]).exits(2).complains("--snapshot");
+    let ended = machine.run("wallet-compromise", &["--yes"]).exits(2).complains("--snapshot");
+    ended.complains("Move the money to cold storage now; Close the channels");
     let accept =
         ["--yes", "--snapshot", &whole().first, "--accept", "freshness=before the theft", "--accept", "payout=off"];
     let ended = machine.run("wallet-compromise", &accept).exits(0).prints("stolen-keys-off");

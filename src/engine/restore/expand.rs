@@ -3,7 +3,7 @@
 
 use super::ground::{Ground, Node};
 use crate::artifact::{ArtifactKind, Toxicity};
-use crate::base::ids::ArtifactName;
+use crate::base::ids::{ArtifactName, SnapshotId};
 use crate::facts::Facts;
 use crate::facts::sqlite::LiveFile;
 use crate::manifest::Artifact;
@@ -45,8 +45,14 @@ fn planned(ground: &Ground<'_>, step: &Step) -> PlannedStep {
 
 fn actions(ground: &Ground<'_>, verb: &Do) -> Vec<Action> {
     match verb {
-        // These are done before and around the plan: the snapshot is chosen, the guards are asked, the claim is taken.
-        Do::ChooseSnapshot { .. } | Do::Guard { .. } | Do::Claim => Vec::new(),
+        // It was chosen before, to make this plan of. `opened` looks at all that `sealed` does; no scenario for a
+        // restore asks for more.
+        Do::ChooseSnapshot { .. } => {
+            let verify = |snapshot: &SnapshotId| Action::VerifySnapshot { snapshot: snapshot.clone() };
+            ground.snapshot().map(verify).into_iter().collect()
+        }
+        // These are done before and around the plan: the guards are asked, the claim is taken.
+        Do::Guard { .. } | Do::Claim => Vec::new(),
         Do::Fence => nodes(ground, |lightning| Action::RaiseFence { lightning }),
         Do::Unfence => nodes(ground, |lightning| Action::LowerFence { lightning }),
         Do::Place { what } => place(ground, *what),

@@ -31,6 +31,7 @@ fn rules_between_steps_hold() {
             "is started while the restore still works",
         ),
         (choose, format!("{choose}{}", step("choose-snapshot")), "step more: a snapshot was chosen already"),
+        (choose, format!("{choose}depth = \"meaning\"\n"), "step choose: no scratch server is made before a restore"),
         (unfence, format!("{}{place}\n{unfence}", step("place")), "step more: does what an earlier step does already"),
         (place, "what = \"channel-database\"".to_owned(), "placing a channel database needs a final snapshot"),
         (place, "what = \"channel-database\"".to_owned(), "placing a channel database comes before any claim"),
