@@ -3,7 +3,7 @@
 
 use super::text::Template;
 use super::verbs::Do;
-use super::words::{Answer, Condition, GuardName, Inspection};
+use super::words::{Answer, Condition, GuardName, Inspection, Which};
 use super::{Followup, Scenario, Step};
 use std::fmt::Write;
 use std::path::Path;
@@ -66,16 +66,48 @@ fn needs(out: &mut String, scenario: &Scenario) {
     for need in &scenario.needs {
         line(out, format_args!("- {}", need.meaning()));
     }
+    let of_steps = scenario.steps.iter().filter_map(|step| match &step.action {
+        Do::Tell { command, .. } => Some(command),
+        _ => None,
+    });
+    let mut commands = of_steps.chain(scenario.followups.iter().map(|entry| &entry.command)).flatten();
+    if commands.any(|line| line.command().contains("mask ")) {
+        out.push_str(
+            "\nOn NixOS `systemctl mask` and `unmask` do not work: what does stands in [RUNBOOKS.md](../RUNBOOKS.md#on-nixos).\n",
+        );
+    }
 }
 
 fn start(out: &mut String, scenario: &Scenario) {
     let name = &scenario.name;
-    out.push_str("\n## Start\n\nFirst look, which changes nothing, then do it:\n\n");
-    let identity = if scenario.needs.contains(&super::Need::Identity) { " --identity recovery.key" } else { "" };
+    out.push_str("\n## Start\n");
+    if let Some(by_hand) = scenario
+        .steps
+        .iter()
+        .position(|step| matches!(step.action, Do::ChooseSnapshot { .. }))
+        .filter(|before| *before > 0)
+    {
+        line(
+            out,
+            format_args!(
+                "\nDo first, by hand, what is told before the step that chooses the snapshot (step {}): the program looks at vaults\n\
+                 and machine before its first step, and ends there where a guard refuses. In its turn it asks whether each is done.",
+                by_hand + 1
+            ),
+        );
+    }
+    out.push_str("\nFirst look, which changes nothing, then do it:\n\n");
+    let mut given = String::new();
+    if scenario.steps.iter().any(|step| matches!(step.action, Do::ChooseSnapshot { which: Which::Asked, .. })) {
+        given.push_str(" --snapshot ID");
+    }
+    if scenario.needs.contains(&super::Need::Identity) {
+        given.push_str(" --identity recovery.key");
+    }
     line(
         out,
         format_args!(
-            "```text\nrelay-backup restore --scenario {name}{identity} --dry-run\nrelay-backup restore --scenario {name}{identity}\n```"
+            "```text\nrelay-backup restore --scenario {name}{given} --dry-run\nrelay-backup restore --scenario {name}{given}\n```"
         ),
     );
     if scenario.steps.iter().any(|step| step.action.reads_snapshot()) {
@@ -83,7 +115,7 @@ fn start(out: &mut String, scenario: &Scenario) {
             out,
             format_args!(
                 "\nOn a machine that has no policy, say where the vault is; the signing key stands on the printed kit:\n\n\
-                 ```text\nrelay-backup restore --scenario {name}{identity} --vault URL --node NODE --signing-key RW... --dry-run\n```"
+                 ```text\nrelay-backup restore --scenario {name}{given} --vault URL --node NODE --signing-key RW... --dry-run\n```"
             ),
         );
     }

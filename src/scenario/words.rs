@@ -80,8 +80,8 @@ words!(
         Vault = "vault": "a vault that holds snapshots of this node";
         AllVaults = "all-vaults": "every vault of the policy, reachable and not behind";
         OldHostOff = "old-host-off": "the old server switched off, and unable to come back by itself";
-        LightningdStopped = "lightningd-stopped": "lightningd stopped, and kept from starting (`systemctl mask clightning.service`)";
-        LndStopped = "lnd-stopped": "lnd stopped, and kept from starting (`systemctl mask lnd.service`)";
+        LightningdStopped = "lightningd-stopped": "lightningd stopped and kept from starting (`systemctl mask clightning`; NixOS: `systemd.services.clightning.enable = false`)";
+        LndStopped = "lnd-stopped": "lnd stopped and kept from starting (`systemctl mask lnd`; NixOS: `systemd.services.lnd.enable = false`)";
         BtcpayStopped = "btcpay-stopped": "BTCPay Server and NBXplorer stopped, and kept from starting: both make empty databases at their first start";
         PostgresqlRunning = "postgresql-running": "PostgreSQL running, of at least the old server's major version";
         BitcoindRunning = "bitcoind-running": "bitcoind running; it need not be synced yet";
@@ -139,7 +139,7 @@ words!(
 words!(
     /// What `move-aside` moves, never deletes.
     Aside, "thing to move aside" {
-        ClnWallet = "cln-wallet": "`lightningd.sqlite3` with its `-journal`, `-wal` and `-shm`, as one; a configured mirror first";
+        ClnWallet = "cln-wallet": "`lightningd.sqlite3` with its `-journal`, `-wal` and `-shm`, as one";
         HsmSecret = "hsm-secret": "an `hsm_secret` that lies at the place";
         EmergencyRecover = "emergency-recover": "an `emergency.recover` that lies at the place";
         LndChannelDatabase = "lnd-channel-database": "LND's `channel.db` or `channel.sqlite`, with what belongs to it";

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 const KEEP: &str = "do not replace it: start the node on what is there if it starts, or, if it must go, move it to a safe \
                     place by hand first, with the files beside it";
 
+const MIRROR: &str = "copy the mirror to a safe place, it may be the last state of the channels; then take it out of \
+                      lightningd's `wallet=` option, in NixOS's configuration too, and run this again";
+
 /// The files that belong to a database.
 fn side_files(database: &Path) -> impl Iterator<Item = PathBuf> {
     SIDE_FILES.into_iter().map(|ending| {
@@ -134,7 +137,7 @@ pub(super) fn as_one(objections: &mut Objections, plan: &Plan, facts: &Facts) {
         if !is_safe && (lies_there || mirror_holds(facts, mirror)) {
             let message =
                 format!("it is the mirror of {}, and lightningd copies that over it when it starts", wallet.display());
-            objections.add(mirror.display(), message, "move the mirror aside first, together with the database");
+            objections.add(mirror.display(), message, MIRROR);
         }
     }
 }
