@@ -142,6 +142,8 @@ fn a_lost_server_comes_back_and_its_channel_database_stays_in_quarantine() {
     let followup = fs::read_to_string(folder.join("followup.txt")).unwrap();
     assert!(followup.contains("lightning-cli emergencyrecover"), "{followup}");
     assert!(followup.contains(".example/hook") && !followup.contains("(unknown)"), "{followup}");
+    let height = machine.cluster.query(Shop::NBXPLORER, "SELECT max(height)::text FROM blks WHERE confirmed").unwrap();
+    assert!(followup.contains(&format!("NBXplorer {}", height[0][0].as_deref().unwrap())), "{followup}");
     // Once more, on a machine that may have been in service since: its databases are not ours to replace.
     let before = tree(&machine.root);
     machine.run("server-loss", &["--yes", "--accept", BURNT]).exits(21).complains("rollback").complains("btcpaydb");

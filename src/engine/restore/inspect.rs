@@ -8,6 +8,7 @@ mod dns;
 use super::apply::Applier;
 use super::check::restored;
 use super::ground::Node;
+use super::values::reached;
 use crate::base::exec::{self, Exec};
 use crate::base::limits::UNDELIVERED_MAX;
 use crate::base::visible::one_line;
@@ -146,30 +147,52 @@ fn undelivered(applier: &Applier<'_>) -> Result<Vec<String>, Error> {
 
 /// The heights that software goes on from, and the blocks that bitcoind still has.
 fn prune_window(applier: &Applier<'_>) -> Vec<String> {
-    let mut lines = vec![format!("the snapshot's heights: {}", applier.ground.values.of(Placeholder::Heights))];
+    let heights = match applier.ground.chosen {
+        Some(_) => format!("the snapshot's heights: {}", applier.ground.values.of(Placeholder::Heights)),
+        None => "no snapshot is read here: lightningd and NBXplorer themselves say how far they are".into(),
+    };
+    let mut lines = vec![heights];
     if !applier.root.is_machine() {
         lines.push("bitcoind is not asked below another root".into());
         return lines;
     }
-    lines.push(match bitcoind() {
-        Ok(line) => line,
-        Err(why) => format!("bitcoind could not be asked: {why}"),
-    });
+    match bitcoind() {
+        Ok(Blocks { said, from }) => {
+            lines.push(said);
+            let reached = applier.ground.chosen.map(|(_, notes)| reached(notes)).unwrap_or_default();
+            lines.extend(reached.into_iter().filter_map(|(what, height)| gone(what, height?, from)));
+        }
+        Err(why) => lines.push(format!("bitcoind could not be asked: {why}")),
+    }
     lines
 }
 
+/// Told where bitcoind has thrown away blocks that a piece of software goes on from.
+fn gone(what: &str, height: u64, from: u64) -> Option<String> {
+    (height < from).then(|| {
+        format!("{what} goes on from block {height}, and bitcoind has NONE BEFORE {from}: use one that has them")
+    })
+}
+
+/// The blocks that bitcoind has.
+struct Blocks {
+    /// What it says of them.
+    said: String,
+    /// The lowest that it still has.
+    from: u64,
+}
+
 /// What `bitcoin-cli getblockchaininfo` says of its blocks. The error is a sentence.
-fn bitcoind() -> Result<String, String> {
+fn bitcoind() -> Result<Blocks, String> {
     let program = exec::find("bitcoin-cli", &["/run/current-system/sw/bin".into()]).map_err(|error| chain(&error))?;
     let said = Exec::new(program).arg("getblockchaininfo").run(b"").map_err(|error| chain(&error))?;
     let info: serde_json::Value = serde_json::from_slice(&said).map_err(|_| "its answer is no JSON".to_owned())?;
     let blocks = info["blocks"].as_u64().ok_or("its answer has no `blocks`")?;
     let headers = info["headers"].as_u64().unwrap_or(blocks);
-    let from = match info["pruneheight"].as_u64().filter(|_| info["pruned"].as_bool() == Some(true)) {
-        Some(height) => format!("it has the blocks from {height} on"),
-        None => "it has all blocks".to_owned(),
-    };
-    Ok(format!("bitcoind is at block {blocks} of {headers}; {from}"))
+    let pruned = info["pruneheight"].as_u64().filter(|_| info["pruned"].as_bool() == Some(true));
+    let has = pruned.map_or_else(|| "all blocks".to_owned(), |from| format!("the blocks from {from} on"));
+    let said = format!("bitcoind is at block {blocks} of {headers}; it has {has}");
+    Ok(Blocks { said, from: pruned.unwrap_or(0) })
 }
 
 /// Everything that opens something, by name and place.
@@ -256,4 +279,17 @@ fn space(applier: &Applier<'_>) -> Result<Vec<String>, Error> {
 
 fn or_none(lines: Vec<String>) -> Vec<String> {
     if lines.is_empty() { vec!["none".to_owned()] } else { lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_are_gone_are_told() {
+        assert_eq!(gone("NBXplorer", 700, 0), None);
+        assert_eq!(gone("NBXplorer", 700, 700), None);
+        let told = gone("NBXplorer", 700, 701).unwrap();
+        assert!(told.contains("from block 700") && told.contains("NONE BEFORE 701"), "{told}");
+    }
 }

@@ -65,6 +65,17 @@ impl<'a> Seen<'a> {
         self.of_software(Software::Nbxplorer)?.marks.nbxplorer.as_ref()
     }
 
+    fn reached(&self) -> Vec<(&'static str, Option<u64>)> {
+        let lightningd = self.state.map(|state| {
+            let processed = state.last_processed_block.and_then(|height| u64::try_from(height).ok());
+            ("lightningd", processed.or(state.block_height))
+        });
+        let nbxplorer = self
+            .of_software(Software::Nbxplorer)
+            .map(|_| ("NBXplorer", self.nbxplorer().and_then(|marks| marks.height)));
+        lightningd.into_iter().chain(nbxplorer).collect()
+    }
+
     /// The channels that were not over.
     fn open_channels(&self) -> Vec<&'a WalletChannel> {
         let channels = self.state.map(|state| &state.channels[..]).unwrap_or_default();
@@ -244,13 +255,16 @@ fn channels(seen: &Seen<'_>) -> String {
 }
 
 fn heights(seen: &Seen<'_>) -> String {
-    let lightning = seen.state.and_then(|state| {
-        let processed = state.last_processed_block.and_then(|height| u64::try_from(height).ok());
-        processed.or(state.block_height)
-    });
-    let lightning = lightning.map(|height| format!("lightningd {height}"));
-    let nbxplorer = seen.of_software(Software::Nbxplorer).map(|_| "NBXplorer where its database stands".to_owned());
-    listed(lightning.into_iter().chain(nbxplorer).collect(), ", ")
+    let shown = |(what, height): (&str, Option<u64>)| {
+        let height = height.map_or_else(|| UNKNOWN.to_owned(), |height| height.to_string());
+        format!("{what} {height}")
+    };
+    listed(seen.reached().into_iter().map(shown).collect(), ", ")
+}
+
+/// The heights that the software in a snapshot had reached, by its name; none where the notes do not tell one.
+pub(super) fn reached(notes: &Notes) -> Vec<(&'static str, Option<u64>)> {
+    Seen::of(notes).reached()
 }
 
 fn address_indexes(seen: &Seen<'_>) -> String {
