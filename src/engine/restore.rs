@@ -23,11 +23,11 @@ use super::reading::{Opened, Place, Reader, Wanted, open_snapshot};
 use super::survey::Believed;
 use super::{Context, Error};
 use crate::guard::Acceptances;
-use crate::plan::{Action, Owner, Plan, Swap};
+use crate::plan::{Action, Plan, Swap};
 use crate::policy::{self, Policy, SourceKind};
 use crate::scenario::{Do, Purpose, Scenario, Step, Which};
 use crate::seal::identity::Identities;
-use crate::target::Root;
+use crate::target::{Owner, Root};
 use apply::Person;
 use ground::Ground;
 pub use report::{Held, RestoreReport, StepReport};
@@ -71,7 +71,8 @@ struct Chosen<'a> {
     opened: Opened,
 }
 
-/// Restores.
+/// Plays a scenario: chooses and opens the snapshot, makes the plan, and judges and applies it, or only shows it. An
+/// error where it is refused; then nothing is changed, or the same call goes on where a step failed.
 pub fn restore(
     context: &Context<'_>,
     policy: Option<&Policy>,
@@ -89,16 +90,7 @@ pub fn restore(
         Some(chosen) => Some(placing_policy(policy, &chosen.opened)?),
         None => policy.cloned(),
     };
-    let values = match &chosen {
-        Some(Chosen { believed, opened, .. }) => Values::of_snapshot(
-            request.scenario.name.as_str(),
-            &believed.manifest,
-            &opened.notes,
-            placed.as_ref(),
-            context.now(),
-        ),
-        None => Values::without_snapshot(request.scenario.name.as_str(), &reader.node, placed.as_ref()),
-    };
+    let values = values_of(context, reader, request, chosen.as_ref(), placed.as_ref());
     let ground = Ground {
         scenario: request.scenario,
         node: &reader.node,
@@ -106,7 +98,7 @@ pub fn restore(
         policy: placed.as_ref(),
         root: (!request.root.is_machine()).then(|| request.root.path_of(Path::new("/"))),
         configured: ground::configured(request.root, placed.as_ref()),
-        ourselves: ourselves(),
+        ourselves: Owner::ourselves().into(),
         values: &values,
     };
     let plan = expand::expand(&ground);
@@ -132,6 +124,23 @@ pub fn restore(
     match request.mode {
         Mode::DryRun => run.dry(),
         Mode::Apply => run.apply(),
+    }
+}
+
+/// What the scenario's texts are filled with.
+fn values_of(
+    context: &Context<'_>,
+    reader: &Reader,
+    request: &Request<'_>,
+    chosen: Option<&Chosen<'_>>,
+    policy: Option<&Policy>,
+) -> Values {
+    let scenario = request.scenario.name.as_str();
+    match chosen {
+        Some(Chosen { believed, opened, .. }) => {
+            Values::of_snapshot(scenario, &believed.manifest, &opened.notes, policy, context.now())
+        }
+        None => Values::without_snapshot(scenario, &reader.node, policy),
     }
 }
 
@@ -234,9 +243,4 @@ fn refuse_unnamed_servers(own: Option<&Policy>, plan: &Plan) -> Result<(), Error
                 .into(),
         }),
     }
-}
-
-fn ourselves() -> Owner {
-    let own = crate::target::Owner::ourselves();
-    Owner { user: own.user, uid: own.uid, group: own.group, gid: own.gid }
 }

@@ -3,6 +3,7 @@
 
 use super::{Root, TargetError};
 use crate::facts::sqlite::LiveFile;
+use crate::plan;
 use crate::report::{Finding, Level};
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,6 +27,18 @@ pub struct Owner {
 impl From<&LiveFile> for Owner {
     fn from(live: &LiveFile) -> Self {
         Self { user: live.owner.clone(), uid: live.uid, group: live.group.clone(), gid: live.gid }
+    }
+}
+
+impl From<&plan::Owner> for Owner {
+    fn from(planned: &plan::Owner) -> Self {
+        Self { user: planned.user.clone(), uid: planned.uid, group: planned.group.clone(), gid: planned.gid }
+    }
+}
+
+impl From<Owner> for plan::Owner {
+    fn from(owner: Owner) -> Self {
+        Self { user: owner.user, uid: owner.uid, group: owner.group, gid: owner.gid }
     }
 }
 

@@ -6,13 +6,12 @@
 use super::place::{describe, rename_new};
 use super::root::{Folder, Root, file, kind_name, kind_of};
 use super::{TargetError, steps};
+use crate::plan::SIDE_FILES;
 use rustix::fs::{FileType, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// What SQLite keeps beside a database.
-const DATABASE_COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
 /// Mode of the folder that takes what is moved.
 const FOLDER_MODE: u32 = 0o700;
 /// Longest name of a file, in bytes.
@@ -59,7 +58,7 @@ impl Aside {
 
     /// A SQLite database with what SQLite keeps beside it.
     pub fn database(path: &Path, label: &str) -> Result<Self, TargetError> {
-        let companions = DATABASE_COMPANIONS
+        let companions = SIDE_FILES
             .iter()
             .map(|ending| {
                 let mut name = path.as_os_str().to_owned();

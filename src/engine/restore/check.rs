@@ -3,6 +3,7 @@
 use super::apply::Applier;
 use super::expand::{databases_of, live};
 use super::journal::Kept;
+use super::places::QUARANTINE_MODE;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::fsio::FileError;
 use crate::base::ids::ArtifactName;
@@ -161,10 +162,10 @@ fn quarantined(applier: &Applier<'_>) -> Result<Outcome, Error> {
             return Ok(seen);
         }
         let mode = applier.root.mode_of(&to)?;
-        if mode != Some(0o400) {
+        if mode != Some(QUARANTINE_MODE) {
             let at = applier.root.path_of(&to);
             let mode = mode.map_or_else(|| "none".to_owned(), |mode| format!("{mode:04o}"));
-            return Ok(Fails(format!("{} has mode {mode} and not 0400", at.display())));
+            return Ok(Fails(format!("{} has mode {mode} and not {QUARANTINE_MODE:04o}", at.display())));
         }
     }
     Ok(seen)

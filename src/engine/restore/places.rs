@@ -1,10 +1,13 @@
 //! Places on the restored machine that several parts must agree on: where the nodes are, where LND keeps its channel
-//! state, and what no tar of a snapshot may touch.
+//! state, what no tar of a snapshot may touch, and how quarantine lies there.
 
 use super::ground::node;
 use crate::plan::{LightningPlace, Plan};
 use crate::policy::{Policy, SourceKind};
 use std::path::{Path, PathBuf};
+
+/// Mode of what lies in quarantine: even its owner does not write to it.
+pub const QUARANTINE_MODE: u32 = 0o400;
 
 /// Where the Core Lightning nodes are that the plan or the policy names, each once.
 pub fn nodes(plan: &Plan, policy: Option<&Policy>) -> Vec<LightningPlace> {

@@ -12,7 +12,7 @@ use crate::engine::extract::toxic_warning;
 use crate::engine::restore::check::is_at;
 use crate::engine::restore::expand::databases_of;
 use crate::engine::restore::journal::Kept;
-use crate::engine::restore::places;
+use crate::engine::restore::places::{self, QUARANTINE_MODE};
 use crate::facts::Facts;
 use crate::guard::Cleared;
 use crate::plan::{Action, LightningPlace, Owner, Together};
@@ -28,8 +28,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Mode of what lies in quarantine.
-const QUARANTINE_MODE: u32 = 0o400;
 /// Mode of the text beside it.
 const TEXT_MODE: u32 = 0o444;
 
@@ -38,11 +36,6 @@ pub(super) struct Place<'p> {
     pub(super) to: &'p Path,
     pub(super) owner: &'p Owner,
     pub(super) mode: u32,
-}
-
-/// The adapter's form of an owner.
-pub(in crate::engine::restore) fn owner(owner: &Owner) -> crate::target::Owner {
-    crate::target::Owner { user: owner.user.clone(), uid: owner.uid, group: owner.group.clone(), gid: owner.gid }
 }
 
 impl<'a> Applier<'a> {
@@ -154,7 +147,7 @@ impl<'a> Applier<'a> {
 
     fn stage(&self, name: &ArtifactName, kind: ArtifactKind, place: &Place<'_>) -> Result<Checked<'a>, Error> {
         let (opener, artifact) = self.artifact(name)?;
-        let owner = owner(place.owner);
+        let owner = place.owner.into();
         let home = self.home(place.to);
         let mut staged = self.root.stage(&Wanted { to: place.to, home: &home, owner: &owner, mode: place.mode })?;
         let to = place.to.display().to_string();
@@ -227,8 +220,7 @@ impl<'a> Applier<'a> {
 
     /// What no tar may touch.
     pub(in crate::engine::restore) fn forbidden(&self) -> Vec<PathBuf> {
-        let plan = super::super::expand::expand(self.ground);
-        places::forbidden(&plan, self.ground.policy, self.gathered.mirror.as_deref())
+        places::forbidden(self.plan, self.ground.policy, self.gathered.mirror.as_deref())
     }
 
     pub(super) fn quarantine(&mut self, name: &ArtifactName, to: &Path) -> Result<(), Error> {
