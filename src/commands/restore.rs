@@ -164,7 +164,7 @@ fn confirm(question: &str, is_yes: bool) -> Result<bool, Error> {
     }
     if !std::io::stdin().is_terminal() {
         return Err(Error::NotConfirmed {
-            question: format!("{} (nobody is at a terminal; --yes answers)", first_line(question)),
+            question: format!("{} (nobody is at a terminal; --yes answers)", last_line(question)),
         });
     }
     let mut text = String::new();
@@ -173,7 +173,8 @@ fn confirm(question: &str, is_yes: bool) -> Result<bool, Error> {
     Ok(matches!(text.trim(), "yes" | "y" | "done"))
 }
 
-fn first_line(text: &str) -> &str {
+/// The question itself, which comes behind what it is about.
+fn last_line(text: &str) -> &str {
     text.trim().lines().last().unwrap_or_default()
 }
 

@@ -155,7 +155,7 @@ fn sentence(action: &Do) -> String {
         Do::ChooseSnapshot { which, depth } => {
             format!("The snapshot is {}. It is verified first: {}.", which.meaning(), depth.meaning())
         }
-        Do::Guard { .. } => "The run ends here, and nothing has changed, unless all of these hold:".to_owned(),
+        Do::Guard { .. } => "Judged before the first step already: no run begins unless all of these hold:".to_owned(),
         Do::Fence => {
             "Until the fence is taken away, lightningd cannot start: the program holds the lock on its pid file, \
                       and a text file stands in the place of its database, also after a crash or a reboot."
