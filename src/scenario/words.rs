@@ -139,7 +139,7 @@ words!(
 words!(
     /// What `move-aside` moves, never deletes.
     Aside, "thing to move aside" {
-        ClnWallet = "cln-wallet": "`lightningd.sqlite3` with its `-journal`, `-wal` and `-shm`, as one";
+        ClnWallet = "cln-wallet": "`lightningd.sqlite3` with its `-journal`, `-wal` and `-shm`, as one; a mirror that the configuration names goes before it";
         HsmSecret = "hsm-secret": "an `hsm_secret` that lies at the place";
         EmergencyRecover = "emergency-recover": "an `emergency.recover` that lies at the place";
         LndChannelDatabase = "lnd-channel-database": "LND's `channel.db` or `channel.sqlite`, with what belongs to it";

@@ -310,11 +310,24 @@ fn a_broken_channel_database_is_kept_aside_and_never_replaced_by_an_old_one() {
     }
     fs::write(&wallet, "SQLite format 3\0 and then nothing that makes sense").unwrap();
     fs::write(wallet.with_file_name("lightningd.sqlite3-journal"), "half a journal").unwrap();
+    // A mirror is as old as its last commit: it may be the last state there is.
+    let mirror = machine.at(&host().env.path("second-disk/mirror.sqlite3"));
+    fs::create_dir_all(mirror.parent().unwrap()).unwrap();
+    fs::write(&mirror, "the last state").unwrap();
+    let option = format!(
+        "wallet=sqlite3://{}:{}\n",
+        host().lightning("lightningd.sqlite3").display(),
+        host().env.path("second-disk/mirror.sqlite3").display()
+    );
+    fs::write(machine.at(&host().env.path("lightning/config")), option).unwrap();
     machine.run("cln-db-corruption", &["--yes", "--accept", BURNT]).exits(0).prints("holds          damaged-kept");
     assert!(!wallet.exists() && !wallet.with_file_name("lightningd.sqlite3-journal").exists());
     let aside = wallet.with_file_name(format!("lightningd.sqlite3.replaced-{}", whole().second));
     assert!(fs::read_to_string(aside.join("lightningd.sqlite3")).unwrap().contains("nothing that makes sense"));
     assert!(aside.join("lightningd.sqlite3-journal").exists());
+    assert!(!mirror.exists());
+    let kept = mirror.with_file_name(format!("mirror.sqlite3.replaced-{}", whole().second)).join("mirror.sqlite3");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "the last state");
 }
 
 #[test]

@@ -331,8 +331,11 @@ impl<'a> Applier<'a> {
     }
 
     fn wait(&mut self, condition: &Condition, at_most: Duration) -> Result<(), Error> {
-        let is_unit = matches!(condition, Condition::UnitActive { .. } | Condition::UnitInactive { .. });
-        if is_unit && !self.root.is_machine() {
+        if let Condition::UnitActive { unit } | Condition::UnitInactive { unit } = condition
+            && !self.root.is_machine()
+        {
+            let message = "a unit is not waited for below another root";
+            self.gathered.findings.push(Finding::new(Level::Note, "unit-left-alone", unit, message));
             return Ok(());
         }
         let begin = Instant::now();

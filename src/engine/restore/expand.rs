@@ -206,9 +206,11 @@ fn move_aside(ground: &Ground<'_>, what: Aside) -> Vec<Action> {
     match what {
         Aside::ClnWallet => ground
             .nodes()
-            .map(|Node { place, .. }| Action::MoveAside {
-                paths: with_side_files(&place.wallet),
-                together: Together::Database,
+            .map(|node| {
+                // The mirror may be the last state there is, and lightningd writes over it when it starts.
+                let mirror = ground.mirror_of(&node).map(with_side_files);
+                let paths = mirror.into_iter().flatten().chain(with_side_files(&node.place.wallet)).collect();
+                Action::MoveAside { paths, together: Together::Database }
             })
             .collect(),
         Aside::HsmSecret => {

@@ -3,6 +3,7 @@
 use super::expand::flat;
 use super::values::Values;
 use crate::artifact::{ArtifactKind, Toxicity};
+use crate::base::fsio;
 use crate::base::ids::{ArtifactName, NodeName, SnapshotId, SourceName};
 use crate::base::limits::NODE_FILE_BYTES_MAX;
 use crate::facts::Facts;
@@ -34,8 +35,8 @@ pub struct Ground<'a> {
     pub policy: Option<&'a Policy>,
     /// The folder the target lies in, instead of `/`.
     pub root: Option<PathBuf>,
-    /// Pid file and RPC socket of nodes whose configuration at the target was looked at; the usual ones of the others.
-    pub configured: BTreeMap<SourceName, (PathBuf, PathBuf)>,
+    /// What the nodes' configurations at the target say of places.
+    pub configured: BTreeMap<SourceName, Configured>,
     /// Who we are: the owner of what is ours.
     pub ourselves: Owner,
     /// What placeholders are filled with.
@@ -113,11 +114,17 @@ impl Ground<'_> {
     /// The Core Lightning nodes.
     pub fn nodes(&self) -> impl Iterator<Item = Node> {
         self.sources().filter_map(node).map(|mut node| {
-            if let Some((pid_file, rpc_socket)) = self.configured.get(&node.source) {
-                (node.place.pid_file, node.place.rpc_socket) = (pid_file.clone(), rpc_socket.clone());
+            if let Some(configured) = self.configured.get(&node.source) {
+                node.place.pid_file.clone_from(&configured.pid_file);
+                node.place.rpc_socket.clone_from(&configured.rpc_socket);
             }
             node
         })
+    }
+
+    /// The mirror that lightningd keeps of this node's database, where the configuration at the target names one.
+    pub fn mirror_of(&self, node: &Node) -> Option<&Path> {
+        self.configured.get(&node.source)?.mirror.as_deref()
     }
 
     /// Where LND nodes keep their channel state.
@@ -151,17 +158,39 @@ impl Ground<'_> {
     }
 }
 
-/// Where the nodes' configurations at the target put pid file and RPC socket. Below another root no link is followed.
-pub fn configured(root: &Root, policy: Option<&Policy>) -> BTreeMap<SourceName, (PathBuf, PathBuf)> {
+/// Where a node's configuration puts what has a usual place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// The pid file.
+    pub pid_file: PathBuf,
+    /// The RPC socket.
+    pub rpc_socket: PathBuf,
+    /// The mirror of the database.
+    pub mirror: Option<PathBuf>,
+}
+
+/// What the nodes' configurations at the target say of places. Below another root no link is followed.
+pub fn configured(root: &Root, policy: Option<&Policy>) -> BTreeMap<SourceName, Configured> {
     let of_node = |source: &SourcePolicy| {
         let SourceKind::Cln { lightning_dir, network, .. } = &source.kind else { return None };
-        let found = if root.is_machine() {
-            cln::pid_file_and_socket(lightning_dir, network)
-        } else {
-            let read = |config: &Path| Some(root.read_file(config, NODE_FILE_BYTES_MAX).ok()??.expose().to_vec());
-            cln::pid_file_and_socket_by(lightning_dir, network, read)
+        let read = |config: &Path| {
+            if root.is_machine() {
+                fsio::read(config, NODE_FILE_BYTES_MAX).ok()
+            } else {
+                Some(root.read_file(config, NODE_FILE_BYTES_MAX).ok()??.expose().to_vec())
+            }
         };
-        Some((source.name.clone(), found))
+        let (pid_file, rpc_socket) = cln::pid_file_and_socket_by(lightning_dir, network, read);
+        let network_dir = lightning_dir.join(network);
+        let configs = [lightning_dir.join("config"), network_dir.join("config")];
+        let mut mirrors =
+            configs.iter().filter_map(|config| match cln::mirror(&String::from_utf8_lossy(&read(config)?)) {
+                // lightningd runs in the network's folder.
+                cln::Mirror::At(path) => Some(network_dir.join(path)),
+                // The guards ask again, and refuse where nobody can say.
+                cln::Mirror::NotTold | cln::Mirror::None | cln::Mirror::Elsewhere => None,
+            });
+        Some((source.name.clone(), Configured { pid_file, rpc_socket, mirror: mirrors.next_back() }))
     };
     policy.into_iter().flat_map(|policy| &policy.sources).filter_map(of_node).collect()
 }

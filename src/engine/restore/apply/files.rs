@@ -46,6 +46,9 @@ impl<'a> Applier<'a> {
         }
         let aside =
             self.moves_wallet(lightning).then(|| self.aside(&lightning.wallet, Together::Database)).transpose()?;
+        if aside.is_some() {
+            self.mirror_aside(lightning)?;
+        }
         let why = Why { command: self.command, snapshot: self.ground.snapshot(), since: self.context.now() };
         let place = fence_place(lightning, self.node_owner());
         // A run that goes on after the cleared database took the fence's place keeps it, and holds the lock.
@@ -59,6 +62,20 @@ impl<'a> Applier<'a> {
         {
             self.gathered.keep(Kept::At(self.root.path_of(aside.folder())));
         }
+        Ok(())
+    }
+
+    /// Moves what goes aside together with the channel database and before it: its mirror.
+    fn mirror_aside(&mut self, lightning: &LightningPlace) -> Result<(), Error> {
+        let with_wallet = self.plan.actions().find_map(|action| match action {
+            Action::MoveAside { paths, together } if paths.contains(&lightning.wallet) => Some((paths, *together)),
+            _ => None,
+        });
+        let Some((paths, together)) = with_wallet else { return Ok(()) };
+        let before = databases_of(paths).take_while(|path| **path != lightning.wallet);
+        let asides: Vec<Aside> = before.map(|path| self.aside(path, together)).collect::<Result<_, _>>()?;
+        let moved = self.root.move_aside(&asides)?;
+        moved.to.into_iter().for_each(|path| self.gathered.keep(Kept::At(path)));
         Ok(())
     }
 
