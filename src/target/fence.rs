@@ -90,6 +90,12 @@ pub enum FenceError {
         /// The process, where it is known.
         holder: Option<u32>,
     },
+    /// The node's own configuration, which others can write, puts the pid file among files that are not the node's.
+    #[error("the pid file {} lies outside of the lightning directory and is no file of the node's owner", pid_file.display())]
+    Foreign {
+        /// The pid file on this machine.
+        pid_file: PathBuf,
+    },
     /// What was to be replaced is no fence.
     #[error("{} holds no fence of ours any more, but {what}", path.display())]
     Gone {
@@ -120,6 +126,11 @@ impl FenceError {
                     .to_owned(),
             ),
             Self::Held { holder: None, .. } => Some("wait for the other restore to end".to_owned()),
+            Self::Foreign { .. } => Some(
+                "nothing is made or locked there for a configuration's sake: take `pid-file` out of lightningd's \
+                 configuration, or make the file as the node's user, then run the same command again"
+                    .to_owned(),
+            ),
             Self::Gone { .. } => {
                 Some("see that lightningd is stopped and find out who wrote there, before anything else".to_owned())
             }
@@ -272,7 +283,7 @@ impl Fence<'_> {
         let ours = rustix::fs::fstat(&self.pid_file).map_err(|errno| file("look at", &path, errno))?;
         // lightningd always writes its number; an empty one is ours.
         let is_there = folder.look(&name)?.is_some_and(|stat| (stat.st_dev, stat.st_ino) == (ours.st_dev, ours.st_ino));
-        if is_there && ours.st_size == 0 {
+        if is_there && ours.st_size == 0 && self.place.is_pid_file_inside() {
             remove(&folder, &name)?;
         }
         Ok(())
@@ -291,14 +302,27 @@ fn remove(folder: &Folder, name: &OsStr) -> Result<(), TargetError> {
     }
 }
 
+impl Place {
+    /// Whether the pid file lies in the lightning directory, where lightningd's own default puts it.
+    fn is_pid_file_inside(&self) -> bool {
+        self.pid_file.starts_with(&self.lightning_dir)
+    }
+}
+
 /// Opens the pid file, made where it is missing so that lightningd can use it afterwards, and takes its lock.
 fn lock(root: &Root, place: &Place) -> Result<File, FenceError> {
     let path = root.path_of(&place.pid_file);
     let parent = place.pid_file.parent().unwrap_or(Path::new("/"));
+    // A configuration belongs to the node's user: it must not make us create or hand over a file anywhere else.
+    let is_inside = place.is_pid_file_inside();
+    if !is_inside && !root.have_one_owner(&place.pid_file, &place.lightning_dir)? {
+        return Err(FenceError::Foreign { pid_file: path });
+    }
     let folder = root.make_folders(parent, &place.lightning_dir, &place.owner, &mut Vec::new())?;
     let name = place.pid_file.file_name().unwrap_or_default();
     for _ in 0..TRIES_MAX {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let make = if is_inside { OFlags::CREATE } else { OFlags::empty() };
+        let flags = make | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(PID_FILE_MODE));
         let opened = File::from(opened.map_err(|errno| file("open", &path, errno))?);
         if !record_lock::take(&opened).map_err(FileError::io("lock", &path))? {
@@ -315,7 +339,7 @@ fn lock(root: &Root, place: &Place) -> Result<File, FenceError> {
         if there.is_none_or(|there| (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)) {
             continue; // lightningd removes it when it ends
         }
-        if ours.st_size == 0 {
+        if ours.st_size == 0 && is_inside {
             let owner = root.accounts.resolve(&place.owner, &mut Vec::new())?;
             root.set_owner_and_mode(&opened, Some(owner), PID_FILE_MODE, &path, &mut Vec::new())?;
         }

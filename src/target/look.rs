@@ -40,6 +40,11 @@ pub enum Listener {
 }
 
 impl Root {
+    /// Whether two things are there and have the same owner.
+    pub fn have_one_owner(&self, one: &Path, other: &Path) -> Result<bool, TargetError> {
+        Ok(matches!((self.look(one)?, self.look(other)?), (Some(one), Some(other)) if one.st_uid == other.st_uid))
+    }
+
     /// What lies at a path.
     pub fn at(&self, path: &Path) -> Result<At, TargetError> {
         Ok(match self.look(path)? {

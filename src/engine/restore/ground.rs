@@ -190,7 +190,10 @@ pub fn configured(root: &Root, policy: Option<&Policy>) -> BTreeMap<SourceName, 
                 // The guards ask again, and refuse where nobody can say.
                 cln::Mirror::NotTold | cln::Mirror::None | cln::Mirror::Elsewhere => None,
             });
-        Some((source.name.clone(), Configured { pid_file, rpc_socket, mirror: mirrors.next_back() }))
+        // The configuration is the node's user's own: it must not make us move what is somebody else's.
+        let is_its_own = |mirror: &PathBuf| root.have_one_owner(mirror, lightning_dir).unwrap_or(false);
+        let mirror = mirrors.next_back().filter(is_its_own);
+        Some((source.name.clone(), Configured { pid_file, rpc_socket, mirror }))
     };
     policy.into_iter().flat_map(|policy| &policy.sources).filter_map(of_node).collect()
 }

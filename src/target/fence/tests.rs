@@ -256,3 +256,25 @@ fn nothing_is_put_back_over_a_database_or_without_one() {
     assert_eq!(std::fs::read(&path).unwrap(), b"another database");
     assert!(matches!(labels_aside(&root, &place().wallet, "now").unwrap()[..], [_]));
 }
+
+#[test]
+fn a_configuration_makes_us_create_and_hand_over_nothing_outside_of_the_nodes_folder() {
+    let (folder, root) = with_database();
+    let outside = Place { pid_file: "/etc/ld.so.preload".into(), ..place() };
+    let path = folder.path().join("etc/ld.so.preload");
+    let is_foreign = |raised: Result<Fence<'_>, FenceError>| matches!(raised, Err(FenceError::Foreign { .. }));
+    assert!(is_foreign(raise(&root, &outside, &why(), Some(&aside()))));
+    assert!(!path.parent().unwrap().exists());
+    assert!(folder.path().join("cln/bitcoin/lightningd.sqlite3-wal").exists(), "nothing was moved");
+    // A file of the node's owner is locked, and stays as it is.
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let fence = raise(&root, &outside, &why(), Some(&aside())).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    fence.lower().unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+        assert!(is_foreign(raise(&root, &outside, &why(), None)));
+    }
+}
