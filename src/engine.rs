@@ -21,6 +21,7 @@ pub mod restore;
 pub mod state;
 pub mod stores;
 pub mod survey;
+mod told;
 pub mod verify;
 
 pub use error::Error;

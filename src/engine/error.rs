@@ -9,6 +9,7 @@ use crate::manifest::ManifestError;
 use crate::notes::NotesError;
 use crate::seal::SealError;
 use crate::sources::SourceError;
+use crate::sources::postgres::PostgresError;
 use crate::sources::postgres::restore::RestoreError;
 use crate::target::tree::TreeError;
 use crate::target::units::UnitError;
@@ -285,7 +286,8 @@ impl Error {
             Self::Interrupted
             | Self::Unit(UnitError::Interrupted { .. })
             | Self::Tree(TreeError::Interrupted { .. })
-            | Self::Restore(RestoreError::Interrupted { .. }) => true,
+            | Self::Postgres(PostgresError::Interrupted { .. }) => true,
+            Self::Restore(error) => error.is_interruption(),
             Self::Step { source, .. } => source.is_interruption(),
             _ => false,
         }
@@ -338,7 +340,8 @@ impl Error {
             Self::Postgres(error) => error.hint(),
             Self::Scenario(error) => error.hint(),
             Self::Departed { .. } => Some(
-                "nothing is backed up here any more, because a newer snapshot would bar the way of the final one; if the run \
+                "nothing is backed up here any more, because a newer snapshot would bar the way of the final one;
+                    if the run \
                  that made it was cut off, finish it with `relay-backup backup --final`; if the node is to stay here, \
                  `relay-backup undo-final`"
                     .into(),

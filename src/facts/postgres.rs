@@ -2,6 +2,10 @@
 //! database that the dump fits into, and to see what lies between two moments (the high-water marks). Plain data.
 //! Never holds row contents, passwords or key material.
 
+mod rights;
+
+pub use rights::{DatabaseRights, DefaultRights, Grant, ObjectRights, Rights, Setting};
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -54,6 +58,9 @@ pub struct DatabaseFacts {
     pub large_objects: LargeObjectFacts,
     /// High-water marks of the software.
     pub marks: Marks,
+    /// Owners, rights and parts; absent in notes of versions that did not take them down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<Rights>,
 }
 
 /// A server's version.
@@ -139,7 +146,9 @@ pub struct MaterializedViewFacts {
     pub name: String,
     /// Whether it holds rows; a restore fills it again.
     pub populated: bool,
-    /// Digest of its query as the server prints it; comparable only between servers of one major version.
+    /// Digest of its query as the server prints it. Kept for readers of older versions; it is compared with nothing,
+    /// because a server prints a query differently after a dump and a restore.
+    #[serde(default)]
     pub definition: ContentDigest,
     /// `name type` of each column.
     pub columns: Vec<String>,

@@ -297,6 +297,8 @@ pub enum DatabaseAt {
         /// Its tables.
         tables: u64,
     },
+    /// One that cannot be looked into: it may be the damaged one.
+    Unreadable,
 }
 
 /// Whether the old host lives.

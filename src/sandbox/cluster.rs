@@ -8,7 +8,7 @@ mod folder;
 mod restore;
 
 pub use error::ClusterError;
-pub use restore::Made;
+pub use restore::{Made, Tried};
 
 use crate::base::exec::{self, Exec, Running};
 use crate::sources::postgres::{PostgresError, Server, Session, programs};
@@ -29,7 +29,6 @@ pub struct Cluster {
     // The order matters: the server ends before its folder goes.
     server: Option<Running>,
     folder: Folder,
-    bin: PathBuf,
     major: u32,
 }
 
@@ -65,7 +64,7 @@ impl Cluster {
             .folder(folder.path())
             .stream(None)
             .map_err(|source| ClusterError::Start { source })?;
-        let mut cluster = Self { server: Some(server), folder, bin: bin.to_owned(), major: 0 };
+        let mut cluster = Self { server: Some(server), folder, major: 0 };
         cluster.wait()?;
         let session = cluster.session("postgres")?;
         let sql = "SELECT current_setting('server_version_num')::int4 / 10000";
@@ -135,23 +134,33 @@ impl Cluster {
     pub fn query(&self, database: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, ClusterError> {
         Ok(self.session(database)?.texts("run a query of the sandbox", sql)?)
     }
-
-    fn program(&self, name: &str) -> PathBuf {
-        self.bin.join(name)
-    }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let Some(server) = self.server.take() else { return };
+impl Cluster {
+    /// Stops it; the end of its log.
+    pub fn stop(mut self) -> String {
+        self.stop_saying()
+    }
+
+    fn stop_saying(&mut self) -> String {
+        let Some(server) = self.server.take() else { return String::new() };
         // An immediate stop: nothing of it is wanted any more.
         let stopped = i32::try_from(server.id())
             .ok()
             .and_then(Pid::from_raw)
             .is_some_and(|pid| rustix::process::kill_process(pid, Signal::QUIT).is_ok());
-        if stopped && let Err(error) = server.finish() {
-            tracing::debug!(%error, "the scratch cluster ended");
+        match stopped.then(|| server.finish_saying()) {
+            Some(Ok(said)) => said,
+            Some(Err(error)) => error.to_string(),
+            None => String::new(),
         }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let said = self.stop_saying();
+        tracing::debug!(said, "the scratch cluster ended");
     }
 }
 

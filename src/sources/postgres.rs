@@ -7,18 +7,23 @@ mod archive;
 mod connect;
 mod dump;
 mod error;
+mod hand;
 mod marks;
 mod passfile;
 pub(crate) mod programs;
 mod prove;
 pub mod restore;
+mod rights;
+mod said;
+mod still;
 mod survey;
 
-pub use archive::{Archive, ArchiveError, ArchiveSequence, ArchiveTable, ArchiveView, Scanner};
+pub use archive::{Archive, ArchiveError, ArchiveSequence, ArchiveTable, ArchiveView, ReadError, Scanner};
 pub(crate) use connect::quote_name;
 pub use connect::{Server, Session};
 pub use error::PostgresError;
 pub use prove::{Difference, Proof, prove};
+pub use said::Said;
 
 use super::{Sink, SourceError};
 use crate::artifact::Codec;
@@ -27,6 +32,9 @@ use crate::base::interrupt::Interrupt;
 use crate::facts::postgres::{Marks, ServerVersion, Software};
 use crate::report::{Finding, Level};
 use std::path::{Path, PathBuf};
+
+/// The database that every server has, to ask from.
+pub const MAINTENANCE: &str = "postgres";
 
 /// Databases of one PostgreSQL server, as the policy names them.
 #[derive(Clone, Debug)]
@@ -67,8 +75,9 @@ impl Postgres<'_> {
     /// from being sealed; an error comes back only when the server cannot be reached at all, the sink failed, or
     /// somebody asked to stop.
     pub fn read(&self, sink: &mut dyn Sink) -> Result<(), SourceError> {
-        let server = Server::parse(self.url, self.passfile)?;
+        let server = Server::parse(self.url, self.passfile)?.stopping_at(&self.interrupt);
         let (version, mut reached) = self.reach(&server)?;
+        self.tell_superuser(&server, &version, sink)?;
         // BTCPay's database first and NBXplorer's second, so that NBXplorer is never behind; then the policy's order.
         reached.sort_by_key(|(_, software)| match software {
             Ok(Software::Btcpay) => 0,
@@ -89,9 +98,41 @@ impl Postgres<'_> {
         self.settle(result, &artifact, sink)
     }
 
+    /// Says what it means that the policy logs in as a superuser, and how it need not.
+    fn tell_superuser(
+        &self,
+        server: &Server,
+        version: &ServerVersion,
+        sink: &mut dyn Sink,
+    ) -> Result<(), PostgresError> {
+        let Ok((_, session)) = dump::any_database(self, server) else { return Ok(()) };
+        if !hand::Standing::of(&session)?.is_super {
+            return Ok(());
+        }
+        let user = server.user();
+        let message = format!(
+            "the databases are read as {user},
+                a superuser: whoever takes this host's policy and login takes every database"
+        );
+        // The role of that name came with version 14.
+        let hint = match version.major() {
+            14.. => {
+                "make a role that can only read,
+                    and name it in `url`: CREATE ROLE relay_backup LOGIN IN ROLE pg_read_all_data;"
+            }
+            _ => {
+                "make a role that can only read, name it in `url`,
+                    and in each database: CREATE ROLE relay_backup LOGIN; GRANT \
+                  USAGE ON SCHEMA public TO relay_backup; GRANT SELECT ON ALL TABLES IN SCHEMA public TO relay_backup;"
+            }
+        };
+        sink.finding(Finding::new(Level::Note, "superuser-login", self.name.as_str(), message).with_hint(hint));
+        Ok(())
+    }
+
     /// High-water marks of every database that can be reached, without a dump; an error in one is its own.
     pub fn marks(&self) -> Result<Vec<DatabaseMarks>, PostgresError> {
-        let server = Server::parse(self.url, self.passfile)?;
+        let server = Server::parse(self.url, self.passfile)?.stopping_at(&self.interrupt);
         let read = |database: &String| {
             let session = server.with_database(database).connect()?;
             session.execute("begin a transaction", dump::BEGIN)?;

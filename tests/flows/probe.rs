@@ -212,17 +212,9 @@ fn a_database_of_an_interrupted_run_is_known_and_asked_itself() {
         let Some(Facts::PostgresDump(facts)) = opened.notes.facts(&artifact) else { panic!("it is a dump") };
         let (server, interrupt) = (Server::parse(&key.0.0, None).unwrap(), Interrupt::new());
         let (snapshot, owner) = (&opened.notes.snapshot, &facts.owner);
-        let landing = Landing {
-            server: &server,
-            database: name,
-            owner,
-            snapshot,
-            run: "one",
-            interrupt: &interrupt,
-            pg_restore: None,
-        };
+        let landing = Landing { server: &server, database: name, owner, snapshot, run: "one", interrupt: &interrupt };
         landing.make(facts).unwrap();
-        landing.fill(&mut dump.as_slice()).unwrap();
+        landing.fill(facts, &mut dump.as_slice()).unwrap();
         landing.swap(landing.prove(facts).unwrap()).unwrap();
         vec![btcpay(name)]
     });

@@ -362,7 +362,8 @@ impl<'a> Applier<'a> {
 
     /// A server of the plan.
     pub(super) fn server(&self, url: &ServerUrl) -> Result<Server, Error> {
-        Ok(Server::parse(&url.0, super::ground::passfile(self.policy, url))?)
+        let server = Server::parse(&url.0, super::ground::passfile(self.policy, url))?;
+        Ok(server.stopping_at(self.context.interrupt))
     }
 
     /// The snapshot's opener and one artifact.

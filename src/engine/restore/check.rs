@@ -273,7 +273,7 @@ fn damaged_kept(applier: &Applier<'_>) -> Result<Outcome, Error> {
             }
             Kept::Database { server, name } => {
                 let connection = applier.server(&ServerUrl(server.clone()))?;
-                crate::sources::postgres::restore::occupancy(&connection, name)?.is_some()
+                crate::sources::postgres::restore::is_there(&connection, name)?
             }
         };
         if is_there {

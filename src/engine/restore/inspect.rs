@@ -98,7 +98,7 @@ fn btcpay_databases(applier: &Applier<'_>) -> Result<Vec<Server>, Error> {
     let mut live = Vec::new();
     for source in applier.policy.into_iter().flat_map(|policy| &policy.sources) {
         let SourceKind::Postgres { url, passfile, databases } = &source.kind else { continue };
-        let server = Server::parse(url, passfile.as_deref())?;
+        let server = Server::parse(url, passfile.as_deref())?.stopping_at(applier.context.interrupt);
         for database in databases {
             let server = server.with_database(database);
             // Whether it is BTCPay's is told by its tables.

@@ -10,6 +10,7 @@ use super::super::error::chain;
 use super::super::opening::Opener;
 use super::super::progress::Event;
 use super::super::reading::{Opened, open_snapshot};
+use super::super::told;
 use super::{Check, Look, Run, Verdict};
 use crate::base::fsio::FileError;
 use crate::base::ids::SnapshotId;
@@ -196,7 +197,7 @@ impl Bench<'_> {
             Facts::PostgresDump(facts) if facts.tables.is_empty() && artifact.length == 0 => {
                 Ok(Meaning::NotApplicable("an empty dump"))
             }
-            Facts::PostgresDump(facts) => self.restore_dump(context, opener, artifact, &subject, facts),
+            Facts::PostgresDump(facts) => self.restore_dump(context, opener, manifest, artifact, facts),
         }
     }
 
@@ -204,11 +205,11 @@ impl Bench<'_> {
         &mut self,
         context: &super::Context<'_>,
         opener: &Opener<'_>,
+        manifest: &Manifest,
         artifact: &Artifact,
-        subject: &str,
         facts: &crate::facts::postgres::DatabaseFacts,
     ) -> Result<Meaning, Error> {
-        const DATABASE: &str = "proof";
+        let subject = &*format!("{}: {}", manifest.snapshot, artifact.name);
         let cluster = match &self.cluster {
             Some(cluster) => cluster,
             None => {
@@ -217,41 +218,32 @@ impl Bench<'_> {
                 self.cluster.insert(Cluster::start(self.parent)?)
             }
         };
-        let made = cluster.create_database(DATABASE, facts)?;
-        let restored = opener.through_pipe(artifact, |dump| Ok(cluster.restore(dump, DATABASE)));
-        let outcome = restored.and_then(|restored| match restored {
-            Ok(()) => postgres::prove(&cluster.url(DATABASE), None, facts)
-                .map(Ok)
-                .map_err(|source| Error::Source { name: artifact.name.to_string(), source: source.into() }),
-            Err(error) => Ok(Err(error)),
-        });
-        cluster.drop_database(DATABASE)?;
-        match outcome? {
-            Err(error) => {
+        let interrupt = context.interrupt;
+        let tried =
+            opener.through_pipe(artifact, |dump| Ok(cluster.try_out(facts, &manifest.snapshot, interrupt, dump)))?;
+        context.check()?;
+        let tried = match tried {
+            Ok(tried) => tried,
+            // The bytes are whole, as every segment's digest showed: a dump that cannot be read was made badly.
+            Err(error) if error.is_of_the_dump() => {
+                let hint = error.hint().unwrap_or_else(|| "restore from an older snapshot".to_owned());
                 let finding = Finding::new(Level::Damage, "dump-does-not-restore", subject, chain(&error));
-                Ok(Meaning::Judged(
-                    String::new(),
-                    vec![match error.hint() {
-                        Some(hint) => finding.with_hint(hint),
-                        None => finding,
-                    }],
-                ))
+                return Ok(Meaning::Judged(String::new(), vec![finding.with_hint(hint)]));
             }
-            Ok(proof) => {
-                let mut findings: Vec<Finding> = proof
-                    .differences
-                    .iter()
-                    .map(|difference| {
-                        Finding::new(Level::Damage, "database-differs", subject, difference.to_string())
-                            .with_hint("do not rely on this dump; an older snapshot may be good")
-                    })
-                    .collect();
-                let notes = made.notes.iter().chain(&proof.not_compared);
-                findings.extend(notes.map(|note| Finding::new(Level::Note, "not-compared", subject, note.clone())));
-                let detail = format!("restored and equal: {} tables, {} rows", proof.tables, proof.rows);
-                Ok(Meaning::Judged(detail, findings))
-            }
-        }
+            // What this machine lacks, or a server refuses, is no damage of what is stored.
+            Err(error) => return Err(error.into()),
+        };
+        let differs = |difference: &postgres::Difference| {
+            Finding::new(Level::Damage, "database-differs", subject, difference.to_string())
+                .with_hint("do not rely on this dump; an older snapshot may be good")
+        };
+        let mut findings: Vec<Finding> = tried.proof.differences.iter().map(differs).collect();
+        findings.extend(told::replayed(subject, &tried.replayed));
+        findings.extend(told::unsettled(subject, &tried.proof.unsettled));
+        let notes = tried.made.notes.iter().chain(&tried.proof.not_compared);
+        findings.extend(notes.map(|note| Finding::new(Level::Note, "not-compared", subject, note.clone())));
+        let detail = format!("restored and equal: {} tables, {} rows", tried.proof.tables, tried.proof.rows);
+        Ok(Meaning::Judged(detail, findings))
     }
 
     fn to_file(&self, opener: &Opener<'_>, artifact: &Artifact) -> Result<tempfile::NamedTempFile, Error> {

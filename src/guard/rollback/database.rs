@@ -6,29 +6,30 @@ use crate::plan::{Action, ServerUrl, Swap};
 
 pub(super) fn judge(objections: &mut Objections, facts: &Facts, action: &Action) {
     let Action::RestoreDatabase { server, database, swap, .. } = action else { return };
-    let Some(tables) = tables(objections, facts, server, database) else { return };
+    let Some(there) = there(objections, facts, server, database) else { return };
     match swap {
         Swap::IntoEmpty => {
             let hint =
                 "use the scenario that restores beside it and swaps the two, or another server; nothing is dropped";
-            objections.add(named(server, database), format!("it has {tables} tables, which would be lost"), hint);
+            objections.add(named(server, database), format!("{there}, which would be lost"), hint);
         }
         Swap::KeepOld { aside } => {
-            if let Some(tables) = self::tables(objections, facts, server, aside) {
-                let message =
-                    format!("the old database would be kept under this name, which has {tables} tables already");
+            if let Some(there) = self::there(objections, facts, server, aside) {
+                let message = format!("the old database would be kept under this name, and is there already: {there}");
                 objections.add(named(server, aside), message, "rename or remove that one when you know what it is");
             }
         }
     }
 }
 
-/// How many tables there are that are not this plan's own; `None` where there is nothing to lose, or nobody knows.
-fn tables(objections: &mut Objections, facts: &Facts, server: &ServerUrl, database: &str) -> Option<u64> {
+/// What is there that is not this plan's own; `None` where there is nothing to lose, or nobody knows.
+fn there(objections: &mut Objections, facts: &Facts, server: &ServerUrl, database: &str) -> Option<String> {
     let at = Known::found(facts.target.databases.get(&(server.clone(), database.to_owned())));
     match objections.need(named(server, database), "what is in it", at)? {
         DatabaseAt::Absent | DatabaseAt::Empty | DatabaseAt::Restored => None,
-        DatabaseAt::Other { tables } => Some(*tables),
+        DatabaseAt::Other { tables } => Some(format!("it has {tables} tables")),
+        // What is renamed need not be read.
+        DatabaseAt::Unreadable => Some("it has what cannot be read".to_owned()),
     }
 }
 

@@ -59,6 +59,11 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
+    /// Whether the dump that was tried out is at fault.
+    pub fn is_of_the_dump(&self) -> bool {
+        matches!(self, Self::Restore(error) if error.is_of_the_dump())
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,13 +1,25 @@
-//! Databases of a scratch cluster: made as they were where they came from, and filled from a dump in one
-//! transaction. A restore that fails leaves an empty database.
+//! Databases of a scratch cluster: made as they were where they came from, and filled from a dump by the very steps
+//! that a restore takes, as the same roles with the same rights.
 
 use super::{Cluster, ClusterError};
+use crate::base::ids::SnapshotId;
 use crate::base::interrupt::Interrupt;
 use crate::facts::postgres::DatabaseFacts;
 pub use crate::sources::postgres::restore::Made;
-use crate::sources::postgres::restore::{self, RestoreError};
-use crate::sources::postgres::{Server, quote_name};
+use crate::sources::postgres::restore::{self, Landing, Replayed, RestoreError};
+use crate::sources::postgres::{MAINTENANCE, Proof, Server, quote_name};
 use std::io::Read;
+
+/// What came of a dump that was tried out.
+#[derive(Debug)]
+pub struct Tried {
+    /// How its database was made.
+    pub made: Made,
+    /// How it was filled.
+    pub replayed: Replayed,
+    /// How it compares with what was noted.
+    pub proof: Proof,
+}
 
 impl Cluster {
     /// Makes an empty database with the encoding and locale the facts name, and the roles they name, without
@@ -17,9 +29,29 @@ impl Cluster {
         if like.server.major() > self.major {
             return Err(RestoreError::TooOld { dumped: like.server.major(), here: self.major }.into());
         }
-        let session = self.session("postgres")?;
-        restore::create_roles(&session, &like.roles)?;
-        Ok(restore::create_database(&session, name, None, like)?)
+        let session = self.session(MAINTENANCE)?;
+        restore::create_roles(&session, like)?;
+        Ok(restore::create_database(&session, name, like)?)
+    }
+
+    /// Restores a dump as a restore does, compares it, and drops it again.
+    pub fn try_out(
+        &self,
+        facts: &DatabaseFacts,
+        snapshot: &SnapshotId,
+        interrupt: &Interrupt,
+        dump: &mut dyn Read,
+    ) -> Result<Tried, ClusterError> {
+        let server = Server::parse(&self.url(MAINTENANCE), None)?.stopping_at(interrupt);
+        restore::create_roles(&self.session(MAINTENANCE)?, facts)?;
+        let landing =
+            Landing { server: &server, database: &facts.name, owner: &facts.owner, snapshot, run: "verify", interrupt };
+        let tried = landing.make(facts).and_then(|made| {
+            let replayed = landing.fill(facts, dump)?;
+            Ok(Tried { made, replayed, proof: landing.compare(facts)? })
+        });
+        self.drop_database(&landing.fresh_name())?;
+        Ok(tried?)
     }
 
     /// Makes an empty database for tests and demonstrations: UTF-8, locale C.
@@ -33,9 +65,14 @@ impl Cluster {
         self.execute("postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_name(name)))
     }
 
-    /// Restores a dump into an empty database: everything or nothing. Reads the dump as a stream.
-    pub fn restore(&self, dump: &mut dyn Read, database: &str) -> Result<(), ClusterError> {
-        let server = Server::parse(&self.url(database), None)?;
-        Ok(restore::feed(&self.program("pg_restore"), &server, None, dump, &Interrupt::new())?)
+    /// Restores a dump into an empty database. Reads the dump as a stream.
+    pub fn restore(
+        &self,
+        facts: &DatabaseFacts,
+        dump: &mut dyn Read,
+        database: &str,
+    ) -> Result<Replayed, ClusterError> {
+        let server = Server::parse(&self.url(MAINTENANCE), None)?;
+        Ok(restore::fill_database(&server, database, &facts.owner, facts, dump)?)
     }
 }

@@ -4,6 +4,7 @@
 //! them; memory is bounded by the table of contents. Never panics on hostile bytes.
 
 mod blocks;
+mod contents;
 mod error;
 mod rows;
 mod statement;
@@ -14,7 +15,11 @@ use rows::{ObjectSum, RowFault, RowSum};
 use std::collections::HashMap;
 use wire::{ENTRY_BYTES_MAX, Fields, Head, Stop};
 
+use blocks::chunk_length;
+pub use contents::ReadError;
+pub(super) use contents::{Block, Entry, Reader, Section};
 pub use error::ArchiveError;
+pub(super) use statement::{copy_from, extension};
 
 /// Most memory that what is kept of the table of contents may need, in bytes.
 const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;

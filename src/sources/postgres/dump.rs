@@ -1,11 +1,13 @@
 //! One dump, from the exported snapshot to the facts. The transaction that exports the snapshot stays open until
-//! `pg_dump` has ended, and the facts come from it, so that dump and facts are of one moment. A dump counts only
-//! when the program ended well, its stream was whole, and the tables in it are those of the server's catalogue.
+//! `pg_dump` has ended, and the facts come from it, so that dump and facts are of one moment. Every table is locked
+//! against being rewritten before the snapshot is taken (`still`). A dump counts only when the program ended well, its
+//! stream was whole, and the tables in it are those of the server's catalogue.
 
 use super::archive::{Archive, ArchiveError, Scanner};
-use super::connect::{CONNECT_TIMEOUT, SESSION_OPTIONS, Server, Session};
+use super::connect::{CONNECT_TIMEOUT, LOCK_WAIT_MS, SESSION_OPTIONS, Server, Session};
+use super::programs::{self, Program};
 use super::survey::{self, Recognised, Survey};
-use super::{Postgres, PostgresError, marks, programs};
+use super::{Postgres, PostgresError, marks, rights, still};
 use crate::artifact::{ArtifactKind, ArtifactSpec, Toxicity};
 use crate::base::exec::{Exec, Running};
 use crate::base::ids::{ArtifactName, Sha256Hex, SourceName};
@@ -16,7 +18,7 @@ use crate::report::{Finding, Level};
 use crate::sources::{Sink, SourceError};
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -24,9 +26,6 @@ use std::time::Duration;
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// How much is read from a program at once, in bytes.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How long `pg_dump` waits for a table that somebody holds exclusively, in milliseconds. Whoever comes later waits
-/// behind it, so it does not wait for ever.
-const LOCK_WAIT_MS: u32 = 120_000;
 /// How often it is looked whether somebody asked to stop while no byte comes.
 const INTERRUPT_LOOK: Duration = Duration::from_millis(50);
 /// The line a whole dump of the roles ends with.
@@ -83,10 +82,7 @@ pub(super) fn database(
     let name = valid(server.database(), &artifact_name(source.name, server.database())?)?;
     let program = program("pg_dump", source.programs.pg_dump.as_deref(), version)?;
     let session = server.connect()?;
-    begin(&session, version)?;
-    let row = session.query_one("export a snapshot", "SELECT pg_export_snapshot()", &[])?;
-    let snapshot: String = row.get(0);
-    let survey = survey::survey(&session)?;
+    let (snapshot, survey) = still::begin(&session)?;
     let toxic = !survey.recognised.channel_tables.is_empty();
     let toxicity = if toxic { Toxicity::Toxic } else { Toxicity::Harmless };
     let spec = ArtifactSpec { name: name.clone(), kind: ArtifactKind::PostgresDump, codec: source.codec, toxicity };
@@ -94,7 +90,7 @@ pub(super) fn database(
     let mut told = Vec::new();
     let mut survey = Some(survey);
     sink.artifact(spec, &mut |out| {
-        let exec = exec(&program, server, source.passfile)
+        let exec = exec(&program.path, server, source.passfile)
             .args(["--format=custom", "--compress=0", "--no-password"])
             .arg(format!("--snapshot={snapshot}"))
             .arg(format!("--encoding={encoding}"))
@@ -109,18 +105,15 @@ pub(super) fn database(
         let (marks, unread) = marks?;
         told = findings(&name, &said, unread.as_ref());
         check_tables(server.database(), &survey, &archive)?;
-        Ok(Facts::PostgresDump(Box::new(facts(&session, server.database(), survey, marks, archive)?)))
+        let rights = rights::rights(&session)?;
+        let mut facts = facts(&session, server.database(), survey, marks, archive)?;
+        facts.rights = Some(rights);
+        Ok(Facts::PostgresDump(Box::new(facts)))
     })?;
     session.execute("end the transaction", "COMMIT")?;
+    told.extend(program.newer(&name, version));
     told.into_iter().for_each(|finding| sink.finding(finding));
     Ok(())
-}
-
-fn begin(session: &Session, version: &ServerVersion) -> Result<(), PostgresError> {
-    if version.major() >= 17 {
-        session.execute("lift the limit on long transactions", "SET transaction_timeout = 0")?;
-    }
-    session.execute("begin a transaction", BEGIN)
 }
 
 /// Reads the marks, on the connection that waits for the dump; where that fails, the dump counts all the same and the
@@ -156,10 +149,29 @@ fn findings(name: &ArtifactName, said: &str, unread: Option<&PostgresError>) -> 
     unread.into_iter().chain(said).collect()
 }
 
-fn program(program: &'static str, given: Option<&Path>, version: &ServerVersion) -> Result<PathBuf, PostgresError> {
+fn program(program: &'static str, given: Option<&Path>, version: &ServerVersion) -> Result<Program, PostgresError> {
     match given {
-        Some(path) => programs::check(program, path, version.major()).map(|()| path.to_owned()),
+        Some(path) => programs::check(program, path, version.major()),
         None => programs::for_server(program, version.major()),
+    }
+}
+
+impl Program {
+    /// What is to be told of a dump whose program is newer than its server: its own companion alone reads it by hand.
+    fn newer(&self, name: &ArtifactName, version: &ServerVersion) -> Option<Finding> {
+        let (ours, servers) = (self.major, version.major());
+        (ours != servers).then(|| {
+            let message = format!(
+                "made by pg_dump {ours} from a server {servers},
+                as there is no pg_dump {servers} here"
+            );
+            let hint = format!(
+                "`restore` takes it in all the same;
+                    by hand it needs pg_restore {ours}, and a server {servers} may refuse \
+                 what that says first. Better install the programs of the server (Debian: postgresql-client-{servers})"
+            );
+            Finding::new(Level::Note, "newer-program", name.as_str(), message).with_hint(hint)
+        })
     }
 }
 
@@ -318,11 +330,12 @@ fn facts(
         large_objects: archive.large_objects,
         marks,
         encoding,
+        rights: None,
     })
 }
 
 /// A name in the archive's encoding as text. The server itself translates what is not plain.
-fn decode(session: &Session, encoding: &str, bytes: &[u8]) -> Result<String, PostgresError> {
+pub(super) fn decode(session: &Session, encoding: &str, bytes: &[u8]) -> Result<String, PostgresError> {
     let utf8 = std::str::from_utf8(bytes).ok();
     match utf8 {
         Some(text) if text.is_ascii() || encoding == "UTF8" => Ok(text.to_owned()),
@@ -354,7 +367,7 @@ pub(super) fn globals(
     let spec = ArtifactSpec { name: name.clone(), kind, codec: source.codec, toxicity: Toxicity::Harmless };
     let mut said = String::new();
     sink.artifact(spec, &mut |out| {
-        let mut exec = exec(&program, &server, source.passfile)
+        let mut exec = exec(&program.path, &server, source.passfile)
             .args(["--globals-only", "--no-password"])
             .arg(format!("--database={}", server.database()))
             .arg(format!("--dbname={}", server.conninfo()));
@@ -373,7 +386,7 @@ pub(super) fn globals(
 }
 
 /// The URL's own database, or the first of the policy's that lets us in.
-fn any_database(source: &Postgres<'_>, server: &Server) -> Result<(Server, Session), PostgresError> {
+pub(super) fn any_database(source: &Postgres<'_>, server: &Server) -> Result<(Server, Session), PostgresError> {
     let own = server.connect();
     let error = match own {
         Ok(session) => return Ok((server.clone(), session)),

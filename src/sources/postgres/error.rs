@@ -1,6 +1,7 @@
 //! Why PostgreSQL could not be read, on which thing, and what to do about it. No error holds a password.
 
 use super::archive::ArchiveError;
+use super::said::Said;
 use crate::base::exec::ExecError;
 use crate::base::fsio::FileError;
 use crate::base::ids::BadId;
@@ -51,7 +52,7 @@ pub enum PostgresError {
         place: String,
         /// Why not.
         #[source]
-        source: tokio_postgres::Error,
+        source: Said,
     },
     /// A query failed.
     #[error("cannot {doing} in database {database}")]
@@ -62,7 +63,13 @@ pub enum PostgresError {
         doing: &'static str,
         /// Why not.
         #[source]
-        source: tokio_postgres::Error,
+        source: Said,
+    },
+    /// Somebody asked to stop while a server had not answered.
+    #[error("interrupted while the server of database {database} was waited for")]
+    Interrupted {
+        /// The database.
+        database: String,
     },
     /// A program of PostgreSQL's is missing or does not run.
     #[error("a program of PostgreSQL's cannot be used")]
@@ -104,6 +111,14 @@ pub enum PostgresError {
         #[source]
         source: ArchiveError,
     },
+    /// Tables come and go faster than they can be locked.
+    #[error("the tables of database {database} do not stand still: {table} came or went while the others were locked")]
+    Restless {
+        /// The database.
+        database: String,
+        /// The table.
+        table: String,
+    },
     /// The dump lacks tables that the server has.
     #[error("the dump of database {database} lacks {count} tables that the server has, first of all {first}")]
     TablesMissing {
@@ -139,7 +154,8 @@ impl PostgresError {
                 Some("take it out of the URL and put it into a file of mode 0600 named by `passfile`".to_owned())
             }
             Self::SeveralHosts => Some("name one host; make one source for each server".to_owned()),
-            Self::RemoteHost { .. } => Some("run relay-backup on the database's host, or use its unix socket".to_owned()),
+            Self::RemoteHost { .. } => Some("run relay-backup on the database's host,
+                or use its unix socket".to_owned()),
             Self::NoUser => Some("name the user: postgresql://backup@/postgres?host=/run/postgresql".to_owned()),
             Self::Passfile(error) => error.hint(),
             Self::Connect { source, database, .. } => connect_hint(source, database),
@@ -154,6 +170,12 @@ impl PostgresError {
             Self::ProgramTooOld { server_major, .. } => {
                 Some(format!("install the client programs of PostgreSQL {server_major}: Debian `postgresql-client-{server_major}`"))
             }
+            Self::Query { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Some(
+                "somebody holds a table for themselves (a migration,
+                    a vacuum): run the backup again when that has ended"
+                    .to_owned(),
+            ),
+            Self::Restless { .. } => Some("run the backup again when the migration has ended".to_owned()),
             Self::Dump { source: ExecError::Failed { stderr, .. }, .. } => dump_hint(stderr),
             Self::Archive { source, .. } => source.hint(),
             _ => None,
@@ -167,7 +189,8 @@ fn grant_hint() -> String {
 
 fn dump_hint(stderr: &str) -> Option<String> {
     if stderr.contains("permission denied for large object") {
-        let text = "pg_read_all_data does not cover large objects: GRANT SELECT ON LARGE OBJECT <number> TO <role>; for each, \
+        let text = "pg_read_all_data does not cover large objects: GRANT SELECT ON LARGE OBJECT <number> TO <role>;
+            for each, \
              or let a superuser make the dumps";
         return Some(text.to_owned());
     }
@@ -183,7 +206,7 @@ fn dump_hint(stderr: &str) -> Option<String> {
     Some("see PostgreSQL's own log for the reason, then run `relay-backup backup` again".to_owned())
 }
 
-fn connect_hint(error: &tokio_postgres::Error, database: &str) -> Option<String> {
+fn connect_hint(error: &Said, database: &str) -> Option<String> {
     let Some(code) = error.code() else {
         return Some(
             "see that PostgreSQL runs and that `host` names its socket folder, such as /run/postgresql".to_owned(),

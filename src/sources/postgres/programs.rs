@@ -21,30 +21,48 @@ pub(crate) fn folders() -> Vec<PathBuf> {
     versioned.chain([PathBuf::from(NIXOS)]).collect()
 }
 
-/// The program of this name that serves a server of this major version: the first on `PATH` if it is new enough,
-/// else the newest that is there.
-pub(super) fn for_server(program: &'static str, server_major: u32) -> Result<PathBuf, PostgresError> {
+/// A program and its major version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Its major version, such as 15.
+    pub(super) major: u32,
+}
+
+/// The program of this name that serves a server of this major version: the server's own version wherever it lies,
+/// else the oldest that is newer. What a program writes only its companions of the same or a newer version read, and
+/// an older server may not take what they say.
+pub(super) fn for_server(program: &'static str, server_major: u32) -> Result<Program, PostgresError> {
     let folders = folders();
     let first = exec::find(program, &folders).map_err(PostgresError::Program)?;
     let others = folders.iter().map(|folder| folder.join(program)).filter(|path| path.is_file());
+    let mut best: Option<Program> = None;
     let mut newest = 0;
-    for candidate in std::iter::once(first).chain(others) {
-        let major = major_of(program, &candidate)?;
-        if major >= server_major {
-            return Ok(candidate);
+    for path in std::iter::once(first).chain(others) {
+        let major = major_of(program, &path)?;
+        if major == server_major {
+            return Ok(Program { path, major });
         }
         newest = newest.max(major);
+        if major > server_major && best.as_ref().is_none_or(|best| major < best.major) {
+            best = Some(Program { path, major });
+        }
     }
-    Err(PostgresError::ProgramTooOld { program, major: newest, server_major })
+    best.ok_or(PostgresError::ProgramTooOld { program, major: newest, server_major })
 }
 
 /// Refuses a program that is older than the server.
-pub(super) fn check(program: &'static str, path: &std::path::Path, server_major: u32) -> Result<(), PostgresError> {
+pub(super) fn check(
+    program: &'static str,
+    path: &std::path::Path,
+    server_major: u32,
+) -> Result<Program, PostgresError> {
     let major = major_of(program, path)?;
     if major < server_major {
         return Err(PostgresError::ProgramTooOld { program, major, server_major });
     }
-    Ok(())
+    Ok(Program { path: path.to_owned(), major })
 }
 
 /// The major version a program says it has: `pg_dump (PostgreSQL) 15.18 (Debian …)`.

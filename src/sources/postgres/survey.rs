@@ -8,6 +8,7 @@ use crate::facts::postgres::{
     ContentDigest, ExtensionFacts, MaterializedViewFacts, RoleFacts, ServerVersion, Software,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::error::SqlState;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// What a database says of itself.
@@ -150,6 +151,11 @@ pub(super) fn materialized_views(session: &Session) -> Result<Vec<MaterializedVi
         columns: row.get(4),
     };
     Ok(rows.iter().map(view).collect())
+}
+
+/// Whether a code says that something is not there any more.
+pub(super) fn is_gone(code: &SqlState) -> bool {
+    [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME, SqlState::WRONG_OBJECT_TYPE].contains(code)
 }
 
 /// All roles but the predefined ones.

@@ -59,7 +59,7 @@ impl Sink for Marked {
     }
 
     fn finding(&mut self, finding: Finding) {
-        panic!("{finding:?}");
+        assert_eq!(finding.level, Level::Note, "{finding:?}");
     }
 }
 
@@ -109,7 +109,7 @@ fn round_trip(cluster: &Cluster, database: &str) -> (DatabaseFacts, String) {
     let (bytes, facts) = collected.dump(database);
     let copy = format!("{database}_copy");
     cluster.create_database(&copy, facts).unwrap();
-    cluster.restore(&mut &bytes[..], &copy).unwrap();
+    cluster.restore(facts, &mut &bytes[..], &copy).unwrap();
     (facts.clone(), copy)
 }
 
@@ -156,7 +156,7 @@ fn a_shop_comes_back_row_for_row_and_every_change_is_named() {
     let marks = facts.marks.btcpay.as_ref().unwrap();
     assert_eq!((marks.invoices, marks.invoices_unsettled), (Some(600), Some(150)));
     assert_eq!(marks.newest_migration.as_deref(), Some("20260610081428_latest"));
-    assert_eq!((marks.payout_processors, marks.webhooks_undelivered), (Some(1), Some(30)));
+    assert_eq!((marks.payout_processors, marks.webhooks_undelivered), (Some(1), None));
     assert_eq!(marks.newest_invoice.as_deref(), Some("2025-01-01T16:10:00.000000Z"));
     let invoices = facts.tables.iter().find(|table| table.name == "Invoices").unwrap();
     assert_eq!((invoices.rows, invoices.columns.len()), (600, 10));
@@ -179,13 +179,13 @@ fn a_shop_comes_back_row_for_row_and_every_change_is_named() {
 
     let other = Cluster::start(&std::env::temp_dir()).unwrap();
     other.create_database("copy", facts).unwrap();
-    other.restore(&mut &bytes[..], "copy").unwrap();
+    other.restore(facts, &mut &bytes[..], "copy").unwrap();
     let equal = proof(&other, "copy", facts);
     assert_eq!(equal.differences, []);
     assert_eq!((equal.tables, equal.sequences, equal.large_objects), (facts.tables.len(), 2, 4));
     let (bytes, _) = collected.dump("nbxplorer");
     other.create_database("nbx", nbx).unwrap();
-    other.restore(&mut &bytes[..], "nbx").unwrap();
+    other.restore(nbx, &mut &bytes[..], "nbx").unwrap();
     assert_eq!(proof(&other, "nbx", nbx).differences, []);
     let changes = [
         ("UPDATE \"Stores\" SET \"StoreName\" = 'Shop 4' WHERE \"Id\" = 'store1'", "table public.Stores"),
@@ -208,7 +208,9 @@ fn a_shop_comes_back_row_for_row_and_every_change_is_named() {
         assert_eq!(found, expected, "after {sql}");
     }
     other.execute("nbx", "REFRESH MATERIALIZED VIEW wallets_unfilled").unwrap();
-    assert_eq!(differing(&other, "nbx", nbx), ["materialised view public.wallets_unfilled"]);
+    let unsettled = proof(&other, "nbx", nbx).unsettled;
+    assert_eq!(unsettled.len(), 1, "{unsettled:?}");
+    assert_eq!(unsettled[0].what, "materialised view public.wallets_unfilled");
 }
 
 #[test]
@@ -244,7 +246,9 @@ fn odd_tables_come_back() {
     assert_eq!(rows("same"), Some(1000));
     cluster.execute(&copy, "DELETE FROM same WHERE ctid = '(0,1)'").unwrap();
     cluster.execute(&copy, "UPDATE long SET a = overlay(a placing 'L' from 1000000) WHERE a <> 'kurz'").unwrap();
-    assert_eq!(differing(&cluster, &copy, &facts), ["table public.long", "table public.same"]);
+    let mut found = differing(&cluster, &copy, &facts);
+    found.sort();
+    assert_eq!(found, ["table public.long", "table public.same"]);
 }
 
 #[test]
@@ -367,11 +371,12 @@ fn dumps_that_fail_in_silence_are_noticed_and_others_are_kept() {
             .unwrap();
     }
     let real = programs::for_server("pg_dump", cluster.major()).unwrap();
-    let real = real.display();
+    let real = real.path.display();
     // Each does what it does for the bad database only.
     let run = |deed: &str| {
         let text = format!(
-            "case \"$*\" in *--version*) exec {real} \"$@\";; *\"dbname='{bad}'\"*) {deed};; *) exec {real} \"$@\";; esac"
+            "case \"$*\" in *--version*) exec {real} \"$@\";; *\"dbname='{bad}'\"*) {deed};; *) exec {real} \"$@\";;
+                esac"
         );
         let (_folder, path) = script(&text);
         let programs = Programs { pg_dump: Some(path), pg_dumpall: None };
@@ -467,27 +472,35 @@ fn a_server_that_is_not_there_is_an_error() {
 }
 
 #[test]
-fn a_dump_that_breaks_off_leaves_an_empty_database() {
+fn a_dump_that_breaks_off_is_an_error_and_a_role_that_is_gone_is_named() {
     let cluster = shared();
     let database = unique("half");
     cluster.create_plain_database(&database).unwrap();
-    cluster.execute(&database, "CREATE ROLE broken_off_owner; CREATE TABLE a AS SELECT n FROM generate_series(1, 5000) n; GRANT SELECT ON a TO broken_off_owner").unwrap();
+    cluster
+        .execute(
+            &database,
+            "CREATE ROLE broken_off_owner;
+        CREATE TABLE a AS SELECT n FROM generate_series(1, 5000) n; GRANT SELECT ON a TO broken_off_owner",
+        )
+        .unwrap();
     let collected = read(&cluster, std::slice::from_ref(&database));
     let (bytes, facts) = collected.dump(&database);
     let copy = format!("{database}_copy");
     cluster.create_database(&copy, facts).unwrap();
-    assert!(cluster.restore(&mut &bytes[..bytes.len() / 2], &copy).is_err());
-    assert_eq!(
-        cluster.query(&copy, "SELECT count(*) FROM pg_class WHERE relname = 'a'").unwrap(),
-        [[Some("0".to_owned())]]
-    );
-    cluster.restore(&mut &bytes[..], &copy).unwrap();
-    // Where the roles are missing, the message says so.
+    let error = cluster.restore(facts, &mut &bytes[..bytes.len() / 2], &copy).unwrap_err();
+    assert!(error.is_of_the_dump(), "{error:?}");
     cluster.drop_database(&copy).unwrap();
     cluster.execute(&database, "DROP OWNED BY broken_off_owner; DROP ROLE broken_off_owner").unwrap();
     cluster.create_plain_database(&copy).unwrap();
-    let error = cluster.restore(&mut &bytes[..], &copy).unwrap_err();
-    assert!(error.hint().unwrap().contains("globals.sql"), "{error:?}");
+    assert!(cluster.restore(facts, &mut &bytes[..], &copy).unwrap().left_out.is_empty());
+    let server = Server::parse(&cluster.url(&copy), None).unwrap();
+    let unsettled = restore::compare_rights(&server, facts).unwrap();
+    let told: Vec<String> = unsettled.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["the right SELECT on table public.a for broken_off_owner was not given back: it was given and is not"]
+    );
+    assert_eq!(unsettled[0].statement.as_deref(), Some("GRANT SELECT ON TABLE public.a TO \"broken_off_owner\""));
     let newer = DatabaseFacts { server: ServerVersion { number: 990_000, text: "99".to_owned() }, ..facts.clone() };
     assert!(cluster.create_database("never", &newer).unwrap_err().hint().unwrap().contains("PostgreSQL 99"));
     let elsewhere =

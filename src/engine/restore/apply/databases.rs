@@ -5,6 +5,7 @@ use super::Applier;
 use crate::base::ids::{ArtifactName, SnapshotId};
 use crate::engine::Error;
 use crate::engine::restore::journal::{Event as Line, Journal, Kept};
+use crate::engine::told;
 use crate::facts::Facts;
 use crate::facts::postgres::DatabaseFacts;
 use crate::plan::{Burn, ServerUrl};
@@ -21,6 +22,11 @@ impl<'a> Applier<'a> {
         for left_out in roles.left_out {
             let message = format!("not run, because it is no role or grant: {left_out}");
             self.gathered.findings.push(Finding::new(Level::Note, "statement-left-out", subject, message));
+        }
+        for statement in roles.lacking {
+            let message = format!("only a superuser may give this back: {statement}");
+            let finding = Finding::new(Level::Degraded, "role-attribute", subject, message);
+            self.gathered.findings.push(finding.with_hint(format!("as a superuser, run: {statement};")));
         }
         if !roles.kept.is_empty() {
             let message = format!("there already, and left as they are: {}", roles.kept.join(", "));
@@ -47,17 +53,21 @@ impl<'a> Applier<'a> {
         if landing.is_left_over()? {
             landing.discard()?;
         }
+        let mut lacking = Vec::new();
         let made = landing.make(facts)?;
         if landing.stand()? != Stand::Filled {
-            opener.through_pipe(artifact, |dump| Ok(landing.fill(dump)?))?;
+            let replayed = opener.through_pipe(artifact, |dump| Ok(landing.fill(facts, dump)?))?;
+            lacking = told::replayed(name.as_str(), &replayed);
         }
         let proved = match landing.proved_before()? {
             Some(proved) => proved,
             None => landing.prove(facts)?,
         };
+        self.gathered.findings.extend(lacking);
         let notes = made.notes.iter().chain(&proved.proof.not_compared);
         let note = |note: &String| Finding::new(Level::Note, "not-compared", name.as_str(), note.clone());
         self.gathered.findings.extend(notes.map(note).collect::<Vec<_>>());
+        self.gathered.findings.extend(told::unsettled(name.as_str(), &proved.proof.unsettled));
         self.gathered.proved.insert((url.clone(), database.to_owned()), proved);
         Ok(())
     }
@@ -132,7 +142,7 @@ impl<'a> Applier<'a> {
         let owner = self.dump_of(url, database).map(|(_, facts)| facts.owner.as_str()).unwrap_or_default();
         let landing = self.landing(&server, database, owner)?;
         let name = match landing.stand()? {
-            Stand::Made | Stand::Filled => landing.fresh_name(),
+            Stand::Made | Stand::Partial | Stand::Filled => landing.fresh_name(),
             Stand::Swapped | Stand::NotBegun => database.to_owned(),
         };
         Ok(server.with_database(&name))
@@ -147,7 +157,7 @@ impl<'a> Applier<'a> {
         let snapshot: &SnapshotId =
             self.ground.snapshot().ok_or_else(|| Error::Usage("no snapshot was chosen".into()))?;
         let interrupt = self.context.interrupt;
-        Ok(Landing { server, database, owner, snapshot, run: &self.run, interrupt, pg_restore: None })
+        Ok(Landing { server, database, owner, snapshot, run: &self.run, interrupt })
     }
 
     fn database_facts(&self, name: &ArtifactName) -> Result<&'a DatabaseFacts, Error> {

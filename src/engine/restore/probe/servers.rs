@@ -9,10 +9,7 @@ use crate::guard::facts::{DatabaseAt, Facts, Holder, Known};
 use crate::plan::{Action, Plan, ServerUrl, Swap, UnitRole};
 use crate::policy::SourceKind;
 use crate::sources::postgres::restore::{self, Landing, Occupancy, RestoreError, Stand};
-use crate::sources::postgres::{PostgresError, Server};
-
-/// The database that every server has, to ask from.
-const MAINTENANCE: &str = "postgres";
+use crate::sources::postgres::{MAINTENANCE, PostgresError, Server};
 
 /// One database that the plan restores.
 struct Wanted<'a> {
@@ -52,7 +49,8 @@ pub(super) fn server(view: &View<'_>, url: &ServerUrl) -> Result<Server, Postgre
         SourceKind::Postgres { url: known, passfile, .. } if *known == url.0 => passfile.as_deref(),
         _ => None,
     });
-    Ok(Server::parse(&url.0, passfile)?.with_database(MAINTENANCE))
+    let server = Server::parse(&url.0, passfile)?.stopping_at(view.world.context.interrupt);
+    Ok(server.with_database(MAINTENANCE))
 }
 
 type Looked = (Known<DatabaseAt>, Known<Vec<Holder>>);
@@ -87,13 +85,16 @@ fn standing(
             snapshot,
             run: view.world.run,
             interrupt: view.world.context.interrupt,
-            pg_restore: None,
         };
         if landing.stand()? == Stand::Swapped {
             return Ok(DatabaseAt::Restored);
         }
     }
-    Ok(if found.tables == 0 { DatabaseAt::Empty } else { DatabaseAt::Other { tables: found.tables } })
+    Ok(match found.tables {
+        Some(0) => DatabaseAt::Empty,
+        Some(tables) => DatabaseAt::Other { tables },
+        None => DatabaseAt::Unreadable,
+    })
 }
 
 /// A session, with the unit it belongs to as far as its role shows. A server does not tell the process of a client; the

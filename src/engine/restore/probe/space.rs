@@ -132,20 +132,12 @@ fn of_server(
     let there = match &view.plan.snapshot {
         Some(snapshot) => {
             let interrupt = view.world.context.interrupt;
-            let landing = Landing {
-                server: &server,
-                database,
-                owner,
-                snapshot,
-                run: view.world.run,
-                interrupt,
-                pg_restore: None,
-            };
+            let landing = Landing { server: &server, database, owner, snapshot, run: view.world.run, interrupt };
             let name = match landing.stand()? {
                 Stand::Swapped => database.to_owned(),
-                Stand::NotBegun | Stand::Made | Stand::Filled => landing.fresh_name(),
+                Stand::NotBegun | Stand::Made | Stand::Partial | Stand::Filled => landing.fresh_name(),
             };
-            restore::occupancy(&server, &name)?.map_or(0, |found| found.size_bytes)
+            restore::occupancy(&server, &name)?.and_then(|found| found.size_bytes).unwrap_or(0)
         }
         None => 0,
     };

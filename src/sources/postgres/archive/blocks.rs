@@ -118,6 +118,6 @@ impl Scanner {
     }
 }
 
-fn chunk_length(header: &[u8]) -> Result<usize, ArchiveError> {
+pub(super) fn chunk_length(header: &[u8]) -> Result<usize, ArchiveError> {
     usize::try_from(wire::int(header)?).map_err(|_| ArchiveError::Malformed { what: "the length of a chunk" })
 }

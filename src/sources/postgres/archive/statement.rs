@@ -50,6 +50,25 @@ fn name(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
+/// A COPY statement of an archive as one that takes rows in this encoding. `None` when it is not understood.
+pub(in crate::sources::postgres) fn copy_from(statement: &str, encoding: &str) -> Option<String> {
+    copy_columns(statement.as_bytes())?;
+    let target = statement.trim_end().strip_suffix("FROM stdin;")?;
+    let plain = !encoding.is_empty() && encoding.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    plain.then(|| format!("{target}FROM STDIN WITH (ENCODING '{encoding}')"))
+}
+
+/// The name and the schema of `CREATE EXTENSION IF NOT EXISTS name WITH SCHEMA schema;`.
+pub(in crate::sources::postgres) fn extension(statement: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let rest = statement.trim_ascii().strip_prefix(b"CREATE EXTENSION IF NOT EXISTS ")?.strip_suffix(b";")?;
+    let (extension, rest) = name(rest)?;
+    let schema = match rest.strip_prefix(b" WITH SCHEMA ") {
+        Some(rest) => Some(name(rest)?.0),
+        None => None,
+    };
+    Some((extension, schema))
+}
+
 /// The last value a sequence is set to, and whether it was handed out.
 pub(super) fn setval(definition: &[u8]) -> Option<(i64, bool)> {
     let text = definition.trim_ascii().strip_prefix(b"SELECT pg_catalog.setval(")?.strip_suffix(b");")?;
@@ -95,6 +114,19 @@ mod tests {
         assert!(columns("COPY public.t (a, b) TO PROGRAM 'x';").is_none());
         assert!(columns("COPY public.t (a FROM stdin;").is_none());
         assert!(columns("COPY \"t").is_none());
+    }
+
+    #[test]
+    fn rows_and_extensions_are_taken_in_by_statements_of_ours() {
+        let copy = copy_from("COPY public.t (a, \"ü\") FROM stdin;\n", "LATIN1").unwrap();
+        assert_eq!(copy, "COPY public.t (a, \"ü\") FROM STDIN WITH (ENCODING 'LATIN1')");
+        assert!(copy_from("COPY public.t (a) FROM PROGRAM 'x';", "UTF8").is_none());
+        assert!(copy_from("COPY public.t (a) FROM stdin;\n", "UTF8') x").is_none());
+        let read = |text: &str| extension(text.as_bytes());
+        let named = (b"uuid-ossp".to_vec(), Some(b"a b".to_vec()));
+        assert_eq!(read("CREATE EXTENSION IF NOT EXISTS \"uuid-ossp\" WITH SCHEMA \"a b\";\n\n\n"), Some(named));
+        assert_eq!(read("CREATE EXTENSION IF NOT EXISTS x;"), Some((b"x".to_vec(), None)));
+        assert_eq!(read("CREATE FUNCTION x;"), None);
     }
 
     #[test]

@@ -143,9 +143,13 @@ pub(super) struct Entry<'a> {
     pub(super) oid: &'a [u8],
     pub(super) tag: &'a [u8],
     pub(super) kind: &'a [u8],
+    pub(super) section: i32,
     pub(super) definition: &'a [u8],
     pub(super) copy: &'a [u8],
     pub(super) schema: &'a [u8],
+    pub(super) tablespace: &'a [u8],
+    pub(super) access_method: &'a [u8],
+    pub(super) depends: Vec<i32>,
 }
 
 /// Reads one entry.
@@ -159,19 +163,35 @@ pub(super) fn entry<'a>(fields: &mut Fields<'a>, head: &Head) -> Result<Entry<'a
     let oid = fields.text()?.unwrap_or_default();
     let tag = fields.text()?.unwrap_or_default();
     let kind = fields.text()?.unwrap_or_default();
-    fields.int()?; // The section.
+    let section = fields.int()?;
     let definition = fields.text()?.unwrap_or_default();
     fields.text()?; // How to drop it.
     let copy = fields.text()?.unwrap_or_default();
     let schema = fields.text()?.unwrap_or_default();
-    fields.text()?; // The tablespace.
-    fields.text()?; // The access method.
+    let tablespace = fields.text()?.unwrap_or_default();
+    let access_method = fields.text()?.unwrap_or_default();
     if head.minor >= 16 {
         fields.int()?; // The kind of relation.
     }
     fields.text()?; // The owner.
     fields.text()?; // Whether rows have numbers of their own, which no supported server has.
-    while fields.text()?.is_some() {} // What it depends on.
+    let mut depends = Vec::new();
+    while let Some(number) = fields.text()? {
+        depends.extend(std::str::from_utf8(number).ok().and_then(|text| text.parse::<i32>().ok()));
+    }
     fields.take(1 + usize::from(head.offset_bytes))?; // Where its data is: unset, for it was written to a pipe.
-    Ok(Entry { dump_id, has_data, oid, tag, kind, definition, copy, schema })
+    Ok(Entry {
+        dump_id,
+        has_data,
+        oid,
+        tag,
+        kind,
+        section,
+        definition,
+        copy,
+        schema,
+        tablespace,
+        access_method,
+        depends,
+    })
 }

@@ -6,7 +6,8 @@ mod endpoint;
 
 pub use endpoint::{CHANCE_BYTES, Endpoint, SIGNATURE, TestEvent, endpoints};
 
-use super::super::connect::{Server, Session, quote_name};
+use super::super::connect::{Server, quote_name};
+use super::super::hand::Careful;
 use super::super::survey;
 use super::RestoreError;
 use crate::base::visible;
@@ -102,9 +103,10 @@ pub struct ApiKey {
     pub permissions: Vec<String>,
 }
 
-/// A session in one transaction, and where the tables are.
+/// A session in one transaction, and where the tables are. The server plans the queries, and may run functions of
+/// whoever owns the tables meanwhile: where we come with more rights, the session is one of a role with none.
 struct Tables {
-    session: Session,
+    careful: Careful,
     database: String,
     schema: String,
     names: Vec<String>,
@@ -112,12 +114,13 @@ struct Tables {
 
 impl Tables {
     fn open(server: &Server, begin: &str) -> Result<Self, RestoreError> {
-        let session = server.connect()?;
+        let careful = Careful::open(server)?;
+        let session = &careful.session;
         session.execute("begin a transaction", begin)?;
-        let tables = survey::tables(&session)?;
+        let tables = survey::tables(session)?;
         let schema = survey::recognise(&tables).schema;
         let names = tables.into_iter().filter(|table| table.schema == schema).map(|table| table.name).collect();
-        Ok(Self { session, database: server.database().to_owned(), schema, names })
+        Ok(Self { careful, database: server.database().to_owned(), schema, names })
     }
 
     /// The SQL name of a table that must be there.
@@ -129,7 +132,7 @@ impl Tables {
     }
 
     fn rows<T>(&self, sql: &str, get: impl Fn(&Row) -> T) -> Result<Vec<T>, RestoreError> {
-        Ok(self.session.query("look into BTCPay's tables", sql, &[])?.iter().map(get).collect())
+        Ok(self.careful.session.query("look into BTCPay's tables", sql, &[])?.iter().map(get).collect())
     }
 }
 
@@ -157,10 +160,10 @@ pub fn burn(server: &Server, what: &[Burn]) -> Result<Burnt, RestoreError> {
             }
         };
         let sql = format!("WITH burnt AS ({sql} RETURNING 1) SELECT count(*) FROM burnt");
-        let row = tables.session.query_one("burn what was stolen", &sql, &[])?;
+        let row = tables.careful.session.query_one("burn what was stolen", &sql, &[])?;
         *count += row.get::<_, i64>(0).unsigned_abs();
     }
-    tables.session.execute("burn what was stolen", "COMMIT")?;
+    tables.careful.session.execute("burn what was stolen", "COMMIT")?;
     Ok(burnt)
 }
 
@@ -174,7 +177,8 @@ pub fn payouts(server: &Server) -> Result<Payouts, RestoreError> {
         tables.table("PayoutProcessors")?
     );
     let pending = format!(
-        "SELECT \"State\"::text, count(*) FROM {} WHERE \"State\" NOT IN ('Completed', 'Cancelled') GROUP BY 1 ORDER BY 1",
+        "SELECT \"State\"::text, count(*) FROM {} WHERE \"State\" NOT IN ('Completed',
+            'Cancelled') GROUP BY 1 ORDER BY 1",
         tables.table("Payouts")?
     );
     let text = |row: &Row, at: usize| row.get::<_, Option<String>>(at).unwrap_or_default();
@@ -192,7 +196,8 @@ pub fn payouts(server: &Server) -> Result<Payouts, RestoreError> {
 pub fn webhooks(server: &Server) -> Result<Vec<Webhook>, RestoreError> {
     let tables = Tables::open(server, READ)?;
     let sql = format!(
-        "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''), coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true),
+        "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''),
+            coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true),
             coalesce(w.\"Blob2\" ->> 'secret', '') <> '',
             ARRAY(SELECT s.\"StoreId\"::text FROM {} s WHERE s.\"WebhookId\" = w.\"Id\" ORDER BY 1), {WANTED}
         FROM {} w ORDER BY 1",

@@ -1,10 +1,11 @@
-//! An empty database as it was where it came from: encoding, locale, its provider, its owner. A locale that is not
+//! An empty database as it was where it came from: encoding, locale, its provider. A locale that is not
 //! installed here is replaced, and said.
 
 use super::super::connect::{Session, quote_name};
 use super::super::survey;
 use super::{RestoreError, literal};
 use crate::facts::postgres::DatabaseFacts;
+use std::collections::BTreeSet;
 
 /// A database that was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,23 +15,17 @@ pub struct Made {
 }
 
 /// Makes an empty database with the encoding and locale the facts name. A locale that is not installed here is
-/// replaced, and a note says so: rows are the same, their order in an index may not be.
-pub fn create_database(
-    session: &Session,
-    name: &str,
-    owner: Option<&str>,
-    like: &DatabaseFacts,
-) -> Result<Made, RestoreError> {
+/// replaced, and a note says so: rows are the same, their order in an index may not be. It is whose the session is.
+pub fn create_database(session: &Session, name: &str, like: &DatabaseFacts) -> Result<Made, RestoreError> {
     let major = survey::server_version(session)?.major();
     if like.server.major() > major {
         return Err(RestoreError::TooOld { dumped: like.server.major(), here: major });
     }
-    let owner = owner.map(|owner| format!("OWNER {} ", quote_name(owner))).unwrap_or_default();
     let mut made = Made::default();
     let mut first = None;
     for (locale, replaced) in locales(like, major) {
         let sql = format!(
-            "CREATE DATABASE {} {owner}TEMPLATE template0 ENCODING {} {locale}",
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING {} {locale}",
             quote_name(name),
             literal(&like.encoding)
         );
@@ -56,11 +51,31 @@ pub fn create_database(
     }
 }
 
-/// Makes the roles that are not there, without passwords or rights; for a scratch server.
-pub fn create_roles(session: &Session, roles: &[String]) -> Result<(), RestoreError> {
+/// Makes every role that the notes name and that is not there, without passwords or rights; for a scratch server.
+pub fn create_roles(session: &Session, facts: &DatabaseFacts) -> Result<(), RestoreError> {
     let rows = session.query("list the roles", "SELECT rolname::text FROM pg_roles", &[])?;
-    let here: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    for role in roles.iter().filter(|role| !here.contains(role)) {
+    let here: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    let mut wanted: BTreeSet<&str> = facts.roles.iter().map(String::as_str).collect();
+    wanted.insert(&facts.owner);
+    if let Some(rights) = &facts.rights {
+        for object in &rights.objects {
+            wanted.insert(&object.owner);
+            for grant in object.granted.iter().chain(&object.taken) {
+                wanted.extend([grant.to.as_str(), grant.by.as_str()]);
+            }
+        }
+        for default in &rights.defaults {
+            wanted.insert(&default.role);
+            for grant in default.granted.iter().chain(&default.taken) {
+                wanted.extend([grant.to.as_str(), grant.by.as_str()]);
+            }
+        }
+        for grant in rights.database.granted.iter().chain(&rights.database.taken) {
+            wanted.extend([grant.to.as_str(), grant.by.as_str()]);
+        }
+        wanted.extend(rights.database.settings.iter().filter_map(|setting| setting.role.as_deref()));
+    }
+    for role in wanted.into_iter().filter(|role| !role.is_empty() && !here.contains(*role)) {
         session.execute("make a role", &format!("CREATE ROLE {} NOLOGIN", quote_name(role)))?;
     }
     Ok(())

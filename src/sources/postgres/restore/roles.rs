@@ -2,7 +2,7 @@
 //! is left as it is, with its password, its attributes and its memberships. The script is read statement by statement,
 //! because run as it is it would end at the first role that exists, or change all of them.
 
-use super::super::connect::Server;
+use super::super::connect::{Server, quote_name};
 use super::RestoreError;
 use std::collections::BTreeSet;
 
@@ -15,6 +15,8 @@ pub struct Roles {
     pub kept: Vec<String>,
     /// What of the script was not run: its first words, never the rest.
     pub left_out: Vec<String>,
+    /// Attributes that only a superuser may give, one statement each.
+    pub lacking: Vec<String>,
 }
 
 /// Makes the roles of a script that are not there.
@@ -23,15 +25,20 @@ pub fn restore_roles(server: &Server, script: &[u8]) -> Result<Roles, RestoreErr
     let session = server.connect()?;
     let rows = session.query("list the roles", "SELECT rolname::text FROM pg_roles", &[])?;
     let here: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    let plan = plan(script, &here)?;
+    let mut plan = plan(script, &here)?;
     // The server's own log would keep what stands in a failing statement; only a superuser may turn that off.
     let row = session.query_one(
         "ask for the role's rights",
         "SELECT rolsuper FROM pg_roles WHERE rolname = current_user",
         &[],
     )?;
-    let quiet = if row.get(0) {
-        "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; SET LOCAL log_min_duration_statement = -1; "
+    let is_super: bool = row.get(0);
+    if !is_super {
+        plan.without_attributes_of_superusers();
+    }
+    let quiet = if is_super {
+        "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic';
+            SET LOCAL log_min_duration_statement = -1; "
     } else {
         ""
     };
@@ -43,6 +50,33 @@ pub fn restore_roles(server: &Server, script: &[u8]) -> Result<Roles, RestoreErr
 struct Plan<'s> {
     run: Vec<std::borrow::Cow<'s, str>>,
     roles: Roles,
+}
+
+/// Attributes that nobody but a superuser may so much as name, in either direction.
+const OF_SUPERUSERS: [&str; 3] = ["SUPERUSER", "REPLICATION", "BYPASSRLS"];
+
+impl Plan<'_> {
+    /// Takes out what only a superuser may say. A role that was just made has none of these attributes; one that had
+    /// one is named.
+    fn without_attributes_of_superusers(&mut self) {
+        for statement in &mut self.run {
+            let Some(rest) = statement.strip_prefix("ALTER ROLE ") else { continue };
+            let Some((role, attributes)) = name(rest) else { continue };
+            let Some(attributes) = attributes.strip_prefix(" WITH ") else { continue };
+            // Behind it stands a text, which can hold any word.
+            let end = attributes.find(" PASSWORD ").unwrap_or(attributes.trim_end_matches(';').len());
+            let (words, tail) = attributes.split_at(end);
+            let mut kept = Vec::new();
+            for word in words.split(' ') {
+                if OF_SUPERUSERS.contains(&word) {
+                    self.roles.lacking.push(format!("ALTER ROLE {} {word}", quote_name(&role)));
+                } else if !word.strip_prefix("NO").is_some_and(|bare| OF_SUPERUSERS.contains(&bare)) {
+                    kept.push(word);
+                }
+            }
+            *statement = format!("ALTER ROLE {} WITH {}{tail}", quote_name(&role), kept.join(" ")).into();
+        }
+    }
 }
 
 fn plan<'s>(script: &'s str, here: &BTreeSet<String>) -> Result<Plan<'s>, RestoreError> {
@@ -182,13 +216,32 @@ mod tests {
 
     #[test]
     fn statements_end_where_they_end() {
-        let script = "--\n-- a; comment\n\\restrict x;y\nSET a = on;\nCREATE ROLE \"a;\"\"b\";\nCOMMENT ON ROLE x IS 'it''s; ok';\n\
+        let script = "--\n-- a;
+            comment\n\\restrict x;y\nSET a = on;\nCREATE ROLE \"a;\"\"b\";\nCOMMENT ON ROLE x IS 'it''s; ok';\n\
                       COMMENT ON ROLE y IS E'a\\'; b';\n";
         let found = statements(script).unwrap();
         assert_eq!(found.len(), 4);
         assert_eq!(found[1], "CREATE ROLE \"a;\"\"b\";");
         assert_eq!(found[3], "COMMENT ON ROLE y IS E'a\\'; b';");
         assert!(statements("CREATE ROLE x").is_err());
+    }
+
+    #[test]
+    fn who_is_no_superuser_says_nothing_that_only_one_may() {
+        let script = "CREATE ROLE \"a b\";\nALTER ROLE \"a b\" WITH NOSUPERUSER INHERIT NOCREATEROLE LOGIN NOREPLICATION BYPASSRLS \
+            PASSWORD 'SUPERUSER x' VALID UNTIL 'y';\nCREATE ROLE c;\nALTER ROLE c WITH NOSUPERUSER NOLOGIN;\n";
+        let mut plan = plan(script, &BTreeSet::new()).unwrap();
+        plan.without_attributes_of_superusers();
+        assert_eq!(
+            plan.run,
+            [
+                "CREATE ROLE \"a b\";",
+                "ALTER ROLE \"a b\" WITH INHERIT NOCREATEROLE LOGIN PASSWORD 'SUPERUSER x' VALID UNTIL 'y';",
+                "CREATE ROLE c;",
+                "ALTER ROLE \"c\" WITH NOLOGIN;",
+            ]
+        );
+        assert_eq!(plan.roles.lacking, ["ALTER ROLE \"a b\" BYPASSRLS"]);
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Databases brought back on real servers, step by step, each step stopped and called again.
 
+mod derived;
+mod hostile;
+mod rights;
+
 use super::super::tests::{read, unique};
 use super::btcpay::Burnt;
 use super::*;
@@ -25,7 +29,7 @@ fn landing<'a>(
     snapshot: &'a SnapshotId,
     interrupt: &'a Interrupt,
 ) -> Landing<'a> {
-    Landing { server, database, owner: OWNER, snapshot, run: "one", interrupt, pg_restore: None }
+    Landing { server, database, owner: OWNER, snapshot, run: "one", interrupt }
 }
 
 fn count(cluster: &Cluster, database: &str, table: &str) -> String {
@@ -69,17 +73,23 @@ fn a_server_that_is_gone_comes_back_with_its_roles_its_rows_and_their_owner() {
         assert_eq!(landing.stand().unwrap(), Stand::Made);
     }
     // A dump that breaks off leaves it empty, and so does a wish to stop.
-    assert!(matches!(landing.fill(&mut &bytes[..bytes.len() / 2]), Err(RestoreError::Restore { .. })));
-    let broken = &mut Cursor::new(&bytes[..bytes.len() / 2]).chain(Failing);
-    assert!(matches!(landing.fill(broken), Err(RestoreError::Read { .. })));
-    interrupt.set();
-    assert!(matches!(landing.fill(&mut &bytes[..]), Err(RestoreError::Interrupted { .. })));
-    assert_eq!(landing.stand().unwrap(), Stand::Made);
+    let half = &bytes[..bytes.len() / 2];
+    assert!(matches!(landing.fill(facts, &mut &half[..]), Err(RestoreError::Dump { .. })));
+    assert_eq!(landing.stand().unwrap(), Stand::Partial);
+    assert!(matches!(landing.fill(facts, &mut &half[..]), Err(RestoreError::NotEmpty { .. })));
+    landing.make(facts).unwrap();
+    assert_eq!(landing.stand().unwrap(), Stand::Made, "what was left half filled is made anew");
+    let broken = &mut Cursor::new(half).chain(Failing);
+    assert!(matches!(landing.fill(facts, broken), Err(RestoreError::Dump { .. })));
+    landing.make(facts).unwrap();
+    let stopping = &mut Stopping(bytes, &interrupt);
+    assert!(matches!(landing.fill(facts, stopping), Err(RestoreError::Interrupted { .. })));
     let interrupt = Interrupt::new();
     let landing = Landing { interrupt: &interrupt, ..landing };
-    landing.fill(&mut &bytes[..]).unwrap();
+    landing.make(facts).unwrap();
+    landing.fill(facts, &mut &bytes[..]).unwrap();
     assert_eq!(landing.stand().unwrap(), Stand::Filled);
-    assert!(matches!(landing.fill(&mut &bytes[..]), Err(RestoreError::NotEmpty { .. })));
+    assert!(matches!(landing.fill(facts, &mut &bytes[..]), Err(RestoreError::NotEmpty { .. })));
     landing.make(facts).unwrap();
     assert!(landing.proved_before().unwrap().is_none());
     let proved = landing.prove(facts).unwrap();
@@ -92,8 +102,12 @@ fn a_server_that_is_gone_comes_back_with_its_roles_its_rows_and_their_owner() {
     let another = Landing { run: "two", ..landing.clone() };
     assert_eq!(another.stand().unwrap(), Stand::NotBegun, "what another run put in service may have changed since");
     assert_eq!(count(&new, "btcpaydb", "Invoices"), "300");
-    let foreign = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner <> 'btcpayserver'";
-    assert_eq!(new.query("btcpaydb", foreign).unwrap(), [[Some("0".to_owned())]]);
+    let owners = "SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'public' ORDER BY 1";
+    assert_eq!(
+        new.query("btcpaydb", owners).unwrap(),
+        old.query("btcpaydb", owners).unwrap(),
+        "everything is whose it was"
+    );
 }
 
 struct Failing;
@@ -101,6 +115,18 @@ struct Failing;
 impl Read for Failing {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::Error::other("the vault is gone"))
+    }
+}
+
+/// Hands on bytes, and asks to stop after the first of them.
+struct Stopping<'a>(&'a [u8], &'a Interrupt);
+
+impl Read for Stopping<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = into.len().min(4096);
+        let count = self.0.read(&mut into[..count])?;
+        self.1.set();
+        Ok(count)
     }
 }
 
@@ -112,7 +138,8 @@ fn small(cluster: &Cluster) -> String {
     );
     cluster.execute("postgres", &role).unwrap();
     cluster.create_plain_database(&database).unwrap();
-    let sql = "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'x' || n FROM generate_series(1, 50) n";
+    let sql = "CREATE TABLE t (id serial PRIMARY KEY, v text);
+        INSERT INTO t (v) SELECT 'x' || n FROM generate_series(1, 50) n";
     cluster.execute(&database, sql).unwrap();
     cluster.execute("postgres", &format!("ALTER DATABASE {database} OWNER TO {OWNER}")).unwrap();
     database
@@ -142,11 +169,11 @@ fn a_damaged_database_is_renamed_and_never_while_it_is_in_use() {
     let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
     let landing = landing(&server, &database, &snapshot, &interrupt);
     landing.make(facts).unwrap();
-    landing.fill(&mut &bytes[..]).unwrap();
+    landing.fill(facts, &mut &bytes[..]).unwrap();
 
     let user = cluster.session(&database).unwrap();
     let there = occupancy(&server, &database).unwrap().unwrap();
-    assert_eq!((there.tables, there.tables_with_rows, there.sessions.len()), (1, 1, 1));
+    assert_eq!((there.tables, there.sessions.len()), (Some(1), 1));
     let error = landing.swap(landing.prove(facts).unwrap()).unwrap_err();
     assert!(
         matches!(&error, RestoreError::InUse { sessions, .. } if sessions[0].starts_with("postgres by relay-backup"))
@@ -172,7 +199,7 @@ fn only_a_copy_that_is_equal_can_be_swapped_and_only_what_is_ours_is_dropped() {
     let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
     let landing = landing(&server, &database, &snapshot, &interrupt);
     landing.make(facts).unwrap();
-    landing.fill(&mut &bytes[..]).unwrap();
+    landing.fill(facts, &mut &bytes[..]).unwrap();
     let fresh = landing.fresh_name();
     let differs = |landing: &Landing<'_>| match landing.prove(facts) {
         Err(RestoreError::Differs { differences, .. }) => differences[0].subject.clone(),
@@ -182,8 +209,9 @@ fn only_a_copy_that_is_equal_can_be_swapped_and_only_what_is_ours_is_dropped() {
     assert_eq!(differs(&landing), "table public.t");
     cluster.execute(&fresh, "UPDATE t SET v = 'x7' WHERE id = 7; SELECT setval('t_id_seq', 3)").unwrap();
     assert_eq!(differs(&landing), "sequence public.t_id_seq");
-    cluster.execute(&fresh, "SELECT setval('t_id_seq', 50); ALTER TABLE t OWNER TO postgres").unwrap();
-    assert_eq!(differs(&landing), "relations of another owner");
+    cluster.execute(&fresh, "SELECT setval('t_id_seq', 50); ALTER TABLE t OWNER TO btcpayserver").unwrap();
+    let unsettled = landing.compare(facts).unwrap().unsettled;
+    assert!(unsettled.iter().any(|one| one.what == "the owner of table public.t"), "{unsettled:?}");
     let toxic = DatabaseFacts { channel_tables: vec!["public.channels".to_owned()], ..facts.clone() };
     assert!(matches!(landing.prove(&toxic), Err(RestoreError::Toxic { .. })));
     let needs = |name: &str| DatabaseFacts {
@@ -213,7 +241,7 @@ fn what_another_restore_put_under_the_same_name_is_not_swapped_in() {
     let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
     let first = landing(&server, &database, &snapshot, &interrupt);
     first.make(facts).unwrap();
-    first.fill(&mut &bytes[..]).unwrap();
+    first.fill(facts, &mut &bytes[..]).unwrap();
     let proved = first.prove(facts).unwrap();
     // While a person thinks about the swap, another scenario restores the same snapshot.
     let second = Landing { run: "two", ..first.clone() };
@@ -238,7 +266,7 @@ fn channel_state_is_never_swapped_in_whatever_the_notes_say() {
     let (server, snapshot, interrupt) = (server(&cluster), snapshot(), Interrupt::new());
     let landing = landing(&server, &database, &snapshot, &interrupt);
     landing.make(&notes).unwrap();
-    landing.fill(&mut &bytes[..]).unwrap();
+    landing.fill(&notes, &mut &bytes[..]).unwrap();
     match landing.prove(&notes) {
         Err(RestoreError::Toxic { tables, .. }) => assert_eq!(tables.len(), 3),
         other => panic!("{other:?}"),
@@ -279,7 +307,8 @@ fn what_was_stolen_is_burnt_and_named_without_its_value() {
 
     // Which event a test would be, of those that each of them wants; neither address nor secret is shown.
     let more = "INSERT INTO \"Webhooks\" VALUES ('hook3', '{\"url\": \"http://u:demo-@odd.example/?demo-\"}'),
-            ('hook4', '{\"active\": false, \"authorizedEvents\": {\"everything\": false, \"specificEvents\": [\"PayoutCreated\"]}}'),
+            ('hook4', '{\"active\": false, \"authorizedEvents\": {\"everything\": false,
+                \"specificEvents\": [\"PayoutCreated\"]}}'),
             ('hook5', '{\"authorizedEvents\": {\"specificEvents\": [\"InvoiceSettled\", \"InvoiceProcessing\"]}}')";
     cluster.execute("btcpaydb", more).unwrap();
     let endpoints = btcpay::endpoints(&server).unwrap();
@@ -298,11 +327,13 @@ fn what_was_stolen_is_burnt_and_named_without_its_value() {
     cluster.execute("btcpaydb", "DELETE FROM \"Webhooks\" WHERE \"Id\" IN ('hook3', 'hook4', 'hook5')").unwrap();
 
     // Every twentieth delivery failed. Of invoice 40 a later try got through; of 8 only that it was made was told.
-    let sql = "INSERT INTO \"WebhookDeliveries\" SELECT 'again', \"WebhookId\", \"Timestamp\" + interval '1 minute', true,
+    let sql = "INSERT INTO \"WebhookDeliveries\" SELECT 'again', \"WebhookId\", \"Timestamp\" + interval '1 minute',
+        true,
             '{\"status\": \"HttpSuccess\", \"httpCode\": 200, \"request\": {\"type\": \"InvoiceSettled\"}}'
             FROM \"WebhookDeliveries\" d JOIN \"InvoiceWebhookDeliveries\" l ON l.\"DeliveryId\" = d.\"Id\"
                 JOIN \"Invoices\" i ON i.\"Id\" = l.\"InvoiceId\" WHERE get_orderid(i.\"Blob2\") = 'order-40';
-        INSERT INTO \"InvoiceWebhookDeliveries\" SELECT \"Id\", 'again' FROM \"Invoices\" WHERE get_orderid(\"Blob2\") = 'order-40';
+        INSERT INTO \"InvoiceWebhookDeliveries\" SELECT \"Id\",
+            'again' FROM \"Invoices\" WHERE get_orderid(\"Blob2\") = 'order-40';
         UPDATE \"WebhookDeliveries\" SET \"Blob\" = \"Blob\" || '{\"request\": {\"type\": \"InvoiceCreated\"}}'
             WHERE \"Id\" IN (SELECT \"DeliveryId\" FROM \"InvoiceWebhookDeliveries\" l JOIN \"Invoices\" i ON i.\"Id\" = l.\"InvoiceId\"
                 WHERE get_orderid(i.\"Blob2\") = 'order-8')";
