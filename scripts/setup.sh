@@ -1,10 +1,25 @@
 # Set-up shared by run-tests and run-demo: finds what is lacking on this machine and installs it. To be sourced by a
-# POSIX shell whose working directory is the checkout. It installs Debian packages and Rust components, nothing else:
-# it changes no service and never makes or starts a PostgreSQL cluster.
+# POSIX shell whose working directory is the checkout. It installs Debian packages and Rust components, nothing else on
+# the system: it changes no service and never makes a PostgreSQL cluster there. What only the tests need and no Debian
+# package brings lies in a cache apart from the checkout; see also postgresql.sh.
 #
 #   setup_system tests|demo    programs that come from Debian packages
 #   setup_rust tests|demo      a Rust toolchain that is new enough, with its components
 #   setup_crates               the crates of Cargo.lock, so that everything after it works without a network
+
+# A home folder is where cargo keeps its crates; some build machines set none.
+if [ -z "${HOME:-}" ]; then
+    HOME=$(getent passwd "$(id -u)" | cut -d : -f 6)
+    export HOME
+fi
+
+# What the tests need and no Debian package brings, apart from the checkout: a fresh clone uses it again. Root's is where
+# other users can read it, since a PostgreSQL server never runs as root.
+if [ "$(id -u)" = 0 ]; then
+    tests_cache=/var/cache/relay-backup-tests
+else
+    tests_cache=${XDG_CACHE_HOME:-$HOME/.cache}/relay-backup-tests
+fi
 
 say() {
     printf '%s\n' "$@"
@@ -114,9 +129,14 @@ install_packages() {
 }
 
 setup_system() {
-    setup_missing=$(missing_packages "$1")
+    install_what_lacks missing_packages "$1"
+    say "setup: every program is here"
+}
+
+# Installs the packages that a command prints, and has it look again.
+install_what_lacks() {
+    setup_missing=$("$@")
     if [ -z "$setup_missing" ]; then
-        say "setup: every program is here"
         return 0
     fi
     if ! has apt-get; then
@@ -134,7 +154,7 @@ setup_system() {
     # shellcheck disable=SC2086
     install_packages $setup_missing || refuse "setup: apt-get could not install$setup_missing; its reason stands above."
     hash -r
-    setup_missing=$(missing_packages "$1")
+    setup_missing=$("$@")
     [ -z "$setup_missing" ] || refuse "setup: these are installed and yet do not work:$setup_missing"
 }
 
@@ -162,7 +182,7 @@ setup_rust() {
     done
 }
 
-# Garage, the S3 store that the tests write to. It is built once, apart from the checkout: a fresh clone uses it again.
+# Garage, the S3 store that the tests write to. It is built once.
 garage_root=${XDG_CACHE_HOME:-$HOME/.cache}/relay-backup-tests
 garage_version=2.5.0
 
@@ -197,9 +217,3 @@ setup_crates() {
     CARGO_NET_OFFLINE=true
     export CARGO_NET_OFFLINE
 }
-
-# A home folder is where cargo keeps its crates; some build machines set none.
-if [ -z "${HOME:-}" ]; then
-    HOME=$(getent passwd "$(id -u)" | cut -d : -f 6)
-    export HOME
-fi

@@ -8,5 +8,6 @@ pub(crate) mod janitor;
 pub(crate) mod json;
 pub(crate) mod machine;
 pub(crate) mod proxy;
+pub(crate) mod servers;
 pub(crate) mod shop;
 pub(crate) mod vault;
