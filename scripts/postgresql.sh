@@ -143,15 +143,13 @@ as_nobody() {
 }
 
 begin_fetch() {
-    postgres_new=$tests_cache/.new.$$
+    postgres_new=$tests_cache/new
     rm -rf "$postgres_new"
     mkdir -p "$postgres_new" || refuse "setup: $postgres_new cannot be made"
-    [ "$(id -u)" != 0 ] || chmod a+rx "$tests_cache"
 }
 
-# The folder may have been brought into place by another run meanwhile: then this one is not needed.
 end_fetch() {
-    mv -T "$1" "$2" 2>/dev/null || [ -d "$2" ] || refuse_fetch "$2 cannot be made."
+    mv -T "$1" "$2" || refuse_fetch "$2 cannot be made."
     rm -rf "$postgres_new"
 }
 
@@ -163,9 +161,4 @@ refuse_fetch() {
 check_digest() {
     echo "$1  $2" | sha256sum --check --quiet - >&2 ||
         refuse_fetch "${2##*/} is not the file that was pinned: its SHA-256 differs."
-}
-
-# The tests start servers as a user without rights.
-readable_by_all() {
-    [ "$(id -u)" != 0 ] || chmod -R a+rX "$1"
 }

@@ -1,7 +1,7 @@
 # Set-up shared by run-tests and run-demo: finds what is lacking on this machine and installs it. To be sourced by a
 # POSIX shell whose working directory is the checkout. It installs Debian packages and Rust components, nothing else on
 # the system: it changes no service and never makes a PostgreSQL cluster there. What only the tests need and no Debian
-# package brings lies in a cache apart from the checkout; see also postgresql.sh.
+# package brings lies in a cache apart from the checkout: see garage.sh and postgresql.sh.
 #
 #   setup_system tests|demo    programs that come from Debian packages
 #   setup_rust tests|demo      a Rust toolchain that is new enough, with its components
@@ -94,9 +94,13 @@ can_be_root() {
     [ "$(id -u)" = 0 ] || { has sudo && sudo -n true 2>/dev/null; }
 }
 
+can_install() {
+    has apt-get && can_be_root
+}
+
 apt_get() {
     as_root env DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none \
-        apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 "$@" </dev/null
+        apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 "$@" </dev/null 9>&-
 }
 
 # Debian's PostgreSQL packages make a cluster named main and start it. We want the programs only, so a note that says
@@ -182,28 +186,24 @@ setup_rust() {
     done
 }
 
-# Garage, the S3 store that the tests write to. It is built once.
-garage_root=${XDG_CACHE_HOME:-$HOME/.cache}/relay-backup-tests
-garage_version=2.5.0
-
-# It is laid beside what cargo builds, where every user who runs the tests can read it.
-setup_garage() {
-    setup_built=${CARGO_TARGET_DIR:-target}/tools
-    mkdir -p "$setup_built" || refuse "setup: $setup_built cannot be made"
-    if has garage; then
-        cp -u "$(command -v garage)" "$setup_built/garage"
-        return 0
+# Runs functions that fill the cache, while no other run on this machine does.
+with_cache() {
+    mkdir -p "$tests_cache" || refuse "setup: $tests_cache cannot be made"
+    [ "$(id -u)" != 0 ] || chmod a+rx "$tests_cache"
+    exec 9>"$tests_cache/lock"
+    if ! flock -n 9; then
+        say "setup: waiting for another run that sets this machine up"
+        flock 9
     fi
-    "$garage_root/bin/garage" --version 2>/dev/null | grep -q "$garage_version" || build_garage
-    cp -u "$garage_root/bin/garage" "$setup_built/garage"
+    for setup_function in "$@"; do
+        "$setup_function"
+    done
+    exec 9>&-
 }
 
-build_garage() {
-    say "setup: building Garage $garage_version for the tests (some minutes, once)"
-    CARGO_NET_OFFLINE=false cargo install garage --locked --quiet --version "$garage_version" --root "$garage_root" \
-        --target-dir "$garage_root/build" </dev/null ||
-        refuse "setup: Garage could not be built; the reason stands above."
-    rm -rf "$garage_root/build"
+# Root's part of the cache is for others too: the tests start servers as a user without rights.
+readable_by_all() {
+    [ "$(id -u)" != 0 ] || chmod -R a+rX "$1"
 }
 
 # With every crate at hand the network is switched off for cargo: what follows cannot hang on it.
