@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod exec;
+pub mod flock;
 pub mod fsio;
 pub mod ids;
 pub mod interrupt;
@@ -10,3 +11,6 @@ pub mod lock;
 pub mod memory;
 pub mod secret;
 pub mod visible;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! What the tests share. Helpers fail with everything a reader needs to see; they decide nothing about the program.
 
+pub(crate) mod closing;
 pub(crate) mod env;
 pub(crate) mod faulty;
 pub(crate) mod garage;

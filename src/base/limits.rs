@@ -56,6 +56,11 @@ pub const UNIT_NAME_BYTES_MAX: usize = 255;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest artifact name, in bytes.
 pub const ARTIFACT_NAME_BYTES_MAX: usize = 200;
+/// How often a lock is asked for before it counts as held, and how long to rest in between: together a quarter of a
+/// second, many times what a child needs from its birth to the start of its program.
+pub const LOCK_TRIES_MAX: u32 = 11;
+/// See [`LOCK_TRIES_MAX`].
+pub const LOCK_REST: Duration = Duration::from_millis(25);
 /// Most of a child's standard error that is kept, in bytes.
 pub const STDERR_BYTES_MAX: usize = 64 * 1024;
 /// Memory a backup may use in all, in bytes, unless the policy says otherwise.

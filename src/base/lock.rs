@@ -3,10 +3,13 @@
 //! removed: two processes could then each hold a lock on a file of that name.
 
 use super::clock::Clock;
+use super::flock::{Locked, Refused};
 use super::fsio::{self, FileError};
+use super::limits::{LOCK_REST, LOCK_TRIES_MAX};
 use jiff::Timestamp;
+use rustix::io::Errno;
 use std::fmt;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +20,7 @@ const TEXT_BYTES_MAX: u64 = 256;
 #[derive(Debug)]
 #[must_use = "the lock is free again as soon as this is dropped"]
 pub struct Lock {
-    _file: File,
+    _file: Locked<File>,
 }
 
 /// Who holds a lock, as its file says.
@@ -60,25 +63,38 @@ impl LockError {
 }
 
 impl Lock {
-    /// Takes the lock without waiting, and notes who holds it.
+    /// Takes the lock without waiting for whoever works under it, and notes who holds it.
     pub fn acquire(path: &Path, verb: &str, clock: Clock) -> Result<Self, LockError> {
         let file = fsio::open_or_create(path, 0o600).map_err(LockError::File)?;
         Self::hold(file, path, verb, clock)
     }
 
     /// The same with the lock's file opened already, for reading and writing; `path` is for messages.
-    pub fn hold(mut file: File, path: &Path, verb: &str, clock: Clock) -> Result<Self, LockError> {
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+    pub fn hold(file: File, path: &Path, verb: &str, clock: Clock) -> Result<Self, LockError> {
+        let mut file = match take(file, || std::thread::sleep(LOCK_REST)) {
+            Ok(locked) => locked,
+            Err((mut file, Errno::AGAIN)) => {
                 return Err(LockError::Held { path: path.to_owned(), holder: Holder::read(&mut file) });
             }
-            Err(TryLockError::Error(error)) => return Err(LockError::File(FileError::io("lock", path)(error))),
-        }
+            Err((_, errno)) => return Err(LockError::File(FileError::io("lock", path)(errno.into()))),
+        };
         let holder = Holder { pid: std::process::id(), verb: verb.to_owned(), since: clock.now() };
         holder.write(&mut file).map_err(|error| LockError::File(FileError::io("write", path)(error)))?;
         Ok(Self { _file: file })
     }
+}
+
+/// Asks a few times: a process that was killed while it started a child leaves its lock to that child, until the
+/// child's own program begins.
+fn take(mut file: File, mut rest: impl FnMut()) -> Result<Locked<File>, Refused<File>> {
+    for _ in 1..LOCK_TRIES_MAX {
+        match Locked::alone(file) {
+            Err((back, Errno::AGAIN)) => file = back,
+            settled => return settled,
+        }
+        rest();
+    }
+    Locked::alone(file)
 }
 
 impl Holder {
@@ -117,6 +133,7 @@ fn describe(holder: Option<&Holder>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::exec::{Exec, find};
     use std::fs;
 
     fn clock() -> Clock {
@@ -141,6 +158,24 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_that_is_given_back_within_a_moment_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let open = || fsio::open_or_create(&path, 0o600).unwrap();
+        let mut other = Some(Locked::alone(open()).unwrap());
+        let mut rests = 0;
+        let taken = take(open(), || {
+            rests += 1;
+            if rests == 3 {
+                drop(other.take());
+            }
+        });
+        assert!(taken.is_ok(), "{taken:?}");
+        assert_eq!(take(open(), || rests += 1).unwrap_err().1, Errno::AGAIN);
+        assert_eq!(rests, 3 + LOCK_TRIES_MAX - 1);
+    }
+
+    #[test]
     fn what_a_crash_left_in_the_file_blocks_nobody() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
@@ -160,19 +195,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         fs::write(&path, "").unwrap();
-        #[expect(clippy::disallowed_methods, reason = "the test needs another process that holds the lock")]
-        let mut child = std::process::Command::new("flock")
-            .args(["--exclusive", "--no-fork"])
-            .arg(&path)
-            .args(["sleep", "600"])
-            .spawn()
-            .unwrap();
-        while Lock::acquire(&path, "backup", clock()).is_ok() {
-            assert!(child.try_wait().unwrap().is_none(), "flock ended early");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let flock = Exec::new(find("flock", &[]).unwrap()).args(["--exclusive", "--no-fork"]).arg(&path);
+        // It says so with the lock in its hands, and is killed and reaped when it is dropped.
+        let mut holder = flock.args(["sh", "-c", "echo held; exec sleep 600"]).stream(None).unwrap();
+        holder.read_exact(&mut [0; 5]).unwrap();
+        assert!(matches!(Lock::acquire(&path, "backup", clock()), Err(LockError::Held { .. })));
+        drop(holder);
         drop(Lock::acquire(&path, "backup", clock()).unwrap());
     }
 }

@@ -2,8 +2,8 @@
 //! that is killed wipes nothing, so the next one that makes such a folder in the same place wipes what was abandoned.
 //! A lock on the folder, held for as long as its owner lives, tells the two apart; a folder in use is never touched.
 
+use crate::base::flock::{Locked, Refused};
 use crate::base::fsio::FileError;
-use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct PrivateFolder {
     folder: tempfile::TempDir,
-    _lock: File,
+    _lock: Locked<File>,
 }
 
 impl PrivateFolder {
@@ -20,14 +20,14 @@ impl PrivateFolder {
     /// abandoned one that cannot be wiped is told in the log: its owner may be somebody else.
     pub fn create(parent: &Path, prefix: &str) -> Result<Self, FileError> {
         // Held until the new folder has its own lock, so that no other process takes it for an abandoned one.
-        let making = lock(parent, FlockOperation::LockExclusive)?;
+        let making = lock(parent, Locked::alone_at_last)?;
         sweep(parent, prefix);
         let folder = tempfile::Builder::new()
             .prefix(prefix)
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .map_err(FileError::io("create a private folder in", parent))?;
-        let lock = lock(folder.path(), FlockOperation::NonBlockingLockExclusive)?;
+        let lock = lock(folder.path(), Locked::alone)?;
         drop(making);
         Ok(Self { folder, _lock: lock })
     }
@@ -38,10 +38,12 @@ impl PrivateFolder {
     }
 }
 
-fn lock(folder: &Path, how: FlockOperation) -> Result<File, FileError> {
+fn lock(
+    folder: &Path,
+    take: impl FnOnce(File) -> Result<Locked<File>, Refused<File>>,
+) -> Result<Locked<File>, FileError> {
     let open = File::open(folder).map_err(FileError::io("open", folder))?;
-    rustix::fs::flock(&open, how).map_err(|errno| FileError::io("lock", folder)(errno.into()))?;
-    Ok(open)
+    take(open).map_err(|(_, errno)| FileError::io("lock", folder)(errno.into()))
 }
 
 fn sweep(parent: &Path, prefix: &str) {
@@ -51,7 +53,7 @@ fn sweep(parent: &Path, prefix: &str) {
             continue;
         }
         let path = entry.path();
-        let Ok(_abandoned) = lock(&path, FlockOperation::NonBlockingLockExclusive) else { continue };
+        let Ok(_abandoned) = lock(&path, Locked::alone) else { continue };
         if let Err(error) = std::fs::remove_dir_all(&path) {
             tracing::warn!(path = %path.display(), %error, "an abandoned sandbox could not be wiped");
         }

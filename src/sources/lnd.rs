@@ -236,6 +236,7 @@ fn macaroons(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::flock::Locked;
     use crate::sources::files::tests::{Collected, bolt_file, listed};
 
     fn node() -> (tempfile::TempDir, PathBuf) {
@@ -318,7 +319,7 @@ mod tests {
         let (wallet, channels) = (chain.join("wallet.db"), chain.join("innocent"));
         bolt_file(&wallet, &["waddrmgr", "wtxmgr"]);
         let open = fs::File::open(&wallet).unwrap();
-        rustix::fs::flock(&open, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let _lnd = Locked::alone_at_last(open).unwrap();
         let (sink, result) = read(folder.path(), &[wallet.display().to_string()]);
         result.unwrap();
         assert_eq!(listed(&sink.get("lnd/extras.tar").0).len(), 1);

@@ -10,7 +10,7 @@ pub use back::labels_aside;
 use super::accounts::Owner;
 use super::aside::Aside;
 use super::place::{Attributes, Checked, Placed, Wanted, describe};
-use super::record_lock::{self, Holder};
+use super::record_lock::{self, Held, Holder};
 use super::root::{Folder, Root, file, kind_of};
 use super::{TargetError, steps};
 use crate::base::fsio::FileError;
@@ -76,7 +76,7 @@ pub enum Found {
 pub struct Fence<'a> {
     root: &'a Root,
     place: Place,
-    pid_file: File,
+    pid_file: Held,
 }
 
 /// Why a fence could not be raised or lowered.
@@ -280,7 +280,7 @@ impl Fence<'_> {
     pub fn release(self) -> Result<(), TargetError> {
         let (folder, name) = self.root.parent_of(&self.place.pid_file)?;
         let path = self.root.path_of(&self.place.pid_file);
-        let ours = rustix::fs::fstat(&self.pid_file).map_err(|errno| file("look at", &path, errno))?;
+        let ours = rustix::fs::fstat(&*self.pid_file).map_err(|errno| file("look at", &path, errno))?;
         // lightningd always writes its number; an empty one is ours.
         let is_there = folder.look(&name)?.is_some_and(|stat| (stat.st_dev, stat.st_ino) == (ours.st_dev, ours.st_ino));
         if is_there && ours.st_size == 0 && self.place.is_pid_file_inside() {
@@ -310,7 +310,7 @@ impl Place {
 }
 
 /// Opens the pid file, made where it is missing so that lightningd can use it afterwards, and takes its lock.
-fn lock(root: &Root, place: &Place) -> Result<File, FenceError> {
+fn lock(root: &Root, place: &Place) -> Result<Held, FenceError> {
     let path = root.path_of(&place.pid_file);
     let parent = place.pid_file.parent().unwrap_or(Path::new("/"));
     // A configuration belongs to the node's user: it must not make us create or hand over a file anywhere else.
@@ -325,23 +325,26 @@ fn lock(root: &Root, place: &Place) -> Result<File, FenceError> {
         let flags = make | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(PID_FILE_MODE));
         let opened = File::from(opened.map_err(|errno| file("open", &path, errno))?);
-        if !record_lock::take(&opened).map_err(FileError::io("lock", &path))? {
-            let holder = match record_lock::holder(&opened).map_err(FileError::io("ask for the lock of", &path))? {
-                Some(Holder::Process(id)) => Some(id),
-                Some(Holder::OpenFile) => None,
-                // It was given back this moment.
-                None => continue,
-            };
-            return Err(FenceError::Held { pid_file: path, holder });
-        }
-        let ours = rustix::fs::fstat(&opened).map_err(|errno| file("look at", &path, errno))?;
+        let opened = match record_lock::take(opened).map_err(FileError::io("lock", &path))? {
+            Ok(held) => held,
+            Err(opened) => {
+                let holder = match record_lock::holder(&opened).map_err(FileError::io("ask for the lock of", &path))? {
+                    Some(Holder::Process(id)) => Some(id),
+                    Some(Holder::OpenFile) => None,
+                    // It was given back this moment.
+                    None => continue,
+                };
+                return Err(FenceError::Held { pid_file: path, holder });
+            }
+        };
+        let ours = rustix::fs::fstat(&*opened).map_err(|errno| file("look at", &path, errno))?;
         let there = folder.look(name)?;
         if there.is_none_or(|there| (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)) {
             continue; // lightningd removes it when it ends
         }
         if ours.st_size == 0 && is_inside {
             let owner = root.accounts.resolve(&place.owner, &mut Vec::new())?;
-            root.set_owner_and_mode(&opened, Some(owner), PID_FILE_MODE, &path, &mut Vec::new())?;
+            root.set_owner_and_mode(&*opened, Some(owner), PID_FILE_MODE, &path, &mut Vec::new())?;
         }
         return Ok(opened);
     }

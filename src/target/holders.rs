@@ -6,8 +6,8 @@ use super::fence::Fence;
 use super::look::Listener;
 use super::record_lock;
 use super::root::{Root, file};
+use crate::base::flock::Locked;
 use crate::base::fsio::{self, FileError};
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -63,13 +63,13 @@ impl Root {
     pub fn bolt_holders(&self, database: &Path) -> Result<Vec<Holder>, TargetError> {
         let Some(opened) = self.open_file(database)? else { return Ok(Vec::new()) };
         let place = self.path_of(database);
-        match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(Vec::new()), // given back when it is closed, at once
-            Err(Errno::AGAIN) => {
+        match Locked::shared(opened) {
+            Ok(_given_back_at_once) => Ok(Vec::new()),
+            Err((_, Errno::AGAIN)) => {
                 let what = format!("a process that has {} open", place.display());
                 Ok(vec![Holder::nameless(&what)])
             }
-            Err(errno) => Err(file("ask for the lock of", &place, errno)),
+            Err((_, errno)) => Err(file("ask for the lock of", &place, errno)),
         }
     }
 }
@@ -104,6 +104,7 @@ mod tests {
     use super::super::record_lock::tests::Locker;
     use super::super::root::Owners;
     use super::*;
+    use crate::base::tests::hang_up;
 
     #[test]
     fn a_unit_is_read_from_the_control_group() {
@@ -129,7 +130,7 @@ mod tests {
         let socket = std::os::unix::net::UnixListener::bind(folder.path().join("rpc")).unwrap();
         let holders = root.socket_holders(Path::new("/rpc")).unwrap();
         assert!(holders[0].what.contains(&std::process::id().to_string()), "{holders:?}");
-        drop(socket);
+        hang_up(socket);
         assert_eq!(root.socket_holders(Path::new("/rpc")).unwrap(), []);
     }
 
@@ -140,7 +141,7 @@ mod tests {
         let database = std::fs::File::create(folder.path().join("channel.db")).unwrap();
         let ask = || root.bolt_holders(Path::new("/channel.db")).unwrap();
         assert_eq!(ask(), []);
-        rustix::fs::flock(&database, FlockOperation::LockExclusive).unwrap();
+        let _lnd = Locked::alone_at_last(&database).unwrap();
         assert_eq!(ask().len(), 1);
     }
 }

@@ -139,6 +139,7 @@ mod tests {
     use super::super::accounts::Owner;
     use super::super::root::tests::ground;
     use super::*;
+    use crate::base::tests::hang_up;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(root.listener(path).unwrap(), Listener::Nobody);
         let listener = UnixListener::bind(folder.path().join("rpc")).unwrap();
         assert_eq!(root.listener(path).unwrap(), Listener::Somebody(Some(std::process::id())));
-        drop(listener);
+        hang_up(listener);
         assert_eq!(root.listener(path).unwrap(), Listener::Nobody, "the file is left, and nobody answers");
     }
 }

@@ -5,9 +5,10 @@
 use super::accounts::{Numbers, Owner};
 use super::root::{Folder, Root, file, kind_name, kind_of, staging_name};
 use super::{TargetError, steps};
+use crate::base::flock::Locked;
 use crate::base::fsio::FileError;
 use crate::report::Finding;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -49,7 +50,7 @@ pub struct Staged<'a> {
     folder: Folder,
     staging: OsString,
     name: OsString,
-    file: File,
+    file: Locked<File>,
     attributes: Attributes,
     findings: Vec<Finding>,
     is_settled: bool,
@@ -109,19 +110,18 @@ impl Root {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(folder.fd(), &staging, flags, Mode::from_raw_mode(0o600))
             .map_err(|errno| file("create", &path, errno))?;
+        // Whoever sweeps leaves what is locked.
+        let locked = Locked::shared(File::from(fd)).map_err(|(_, errno)| file("lock", &path, errno))?;
         let staged = Staged {
             root: self,
             folder,
             staging,
             name: name.to_owned(),
-            file: File::from(fd),
+            file: locked,
             attributes,
             findings,
             is_settled: false,
         };
-        // Whoever sweeps leaves what is locked.
-        rustix::fs::flock(&staged.file, FlockOperation::NonBlockingLockShared)
-            .map_err(|errno| file("lock", &path, errno))?;
         steps::reached("staging file made")?;
         Ok(staged)
     }
@@ -293,7 +293,7 @@ impl Staged<'_> {
             }
         }
         let failed = FileError::io("compare", &path);
-        let mut ours = &self.file;
+        let mut ours: &File = &self.file;
         ours.rewind().and_then(|()| same_bytes(ours, &there)).map_err(|error| failed(error).into())
     }
 }
@@ -360,6 +360,7 @@ fn fill<'b>(reader: &mut impl Read, buffer: &'b mut [u8]) -> io::Result<&'b [u8]
 mod tests {
     use super::super::root::{Owners, STAGING_PREFIX};
     use super::*;
+    use crate::base::tests::Children;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     /// Somebody else where that can be given, else ourselves.
@@ -411,6 +412,21 @@ mod tests {
             },
         );
         assert_eq!(points, 10);
+    }
+
+    #[test]
+    fn what_a_cut_left_behind_is_swept_while_children_begin() {
+        let _children = Children::begin();
+        for _ in 0..10 {
+            steps::survive(
+                ground,
+                |(_, root)| put(root, "/lightning/secret", b"one", &Owner::ourselves(), 0o400).map(drop),
+                |(folder, _), point| {
+                    assert_eq!(names(folder.path()), ["lightning"], "point {point}");
+                    assert_eq!(names(&folder.path().join("lightning")), ["secret"], "point {point}");
+                },
+            );
+        }
     }
 
     #[test]

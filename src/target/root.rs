@@ -3,10 +3,11 @@
 
 use super::accounts::{Accounts, Numbers, Owner};
 use super::{TargetError, steps};
+use crate::base::flock::Locked;
 use crate::base::fsio::FileError;
 use crate::report::{Finding, Level};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -167,7 +168,7 @@ impl Root {
         let fd = rustix::fs::openat(&parent.fd, &staging, flags, Mode::empty())
             .map_err(|errno| file("open", &staged, errno))?;
         // Whoever sweeps leaves what is locked.
-        rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared).map_err(|errno| file("lock", &staged, errno))?;
+        let fd = Locked::shared(fd).map_err(|(_, errno)| file("lock", &staged, errno))?;
         let path = parent.path.join(name);
         self.set_owner_and_mode(&fd, owner, mode, &path, findings)?;
         steps::reached("folder given away")?;
@@ -327,13 +328,11 @@ impl Folder {
             };
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let locked = match rustix::fs::openat(&self.fd, &name, flags, Mode::empty()) {
-                Ok(fd) => rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).map(|()| Some(fd)),
+                Ok(fd) => Locked::alone(fd).map(Some).map_err(|(_, errno)| errno),
                 Err(_) if !lockable => Ok(None),
                 Err(errno) => Err(errno),
             };
-            if locked.is_err() {
-                continue;
-            }
+            let Ok(_locked) = locked else { continue };
             match rustix::fs::unlinkat(&self.fd, &name, removal) {
                 Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
                 Err(errno) => return Err(file("remove", &self.path.join(&name), errno)),

@@ -132,7 +132,8 @@ mod tests {
     use super::super::units::tests::Fake;
     use super::super::{Owners, fence};
     use super::*;
-    use rustix::fs::FlockOperation;
+    use crate::base::flock::Locked;
+    use crate::base::tests::hang_up;
     use std::fs::File;
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixListener;
@@ -159,7 +160,7 @@ mod tests {
         let at = |path: &str| folder.path().join(path.trim_start_matches('/'));
         // What a crash leaves behind shows nothing.
         std::fs::write(at(PID), "812\n").unwrap();
-        drop(UnixListener::bind(at(RPC)).unwrap());
+        hang_up(UnixListener::bind(at(RPC)).unwrap());
         assert_eq!(ask(&root, None), Answer::No);
 
         let locker = Locker::start(&at(PID));
@@ -168,7 +169,7 @@ mod tests {
         std::fs::remove_file(at(RPC)).unwrap();
         let listener = UnixListener::bind(at(RPC)).unwrap();
         assert!(says(&ask(&root, None), "answers at"));
-        drop(listener);
+        hang_up(listener);
         let fake = Fake::new("loaded", "active");
         assert!(says(&ask(&root, Some((&fake.units(), "clightning.service"))), "clightning.service runs"));
         fake.set("active", "inactive");
@@ -226,13 +227,13 @@ mod tests {
         let ask = |rpc| lnd(&root, &Lnd { databases: &databases, rpc, unit: None });
         assert_eq!(ask(None), Answer::No);
         assert!(says(&ask(Some(address)), "answers at 127.0.0.1"));
-        drop(listener);
+        hang_up(listener);
         assert_eq!(ask(Some(address)), Answer::No);
         let database = File::create(folder.path().join("channel.db")).unwrap();
         assert_eq!(ask(None), Answer::No);
-        rustix::fs::flock(&database, FlockOperation::LockExclusive).unwrap();
+        let lnd = Locked::alone_at_last(database).unwrap();
         assert!(says(&ask(None), "has") && says(&ask(None), "channel.db open"));
-        drop(database);
+        drop(lnd);
         assert_eq!(ask(None), Answer::No);
     }
 }

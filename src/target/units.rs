@@ -251,7 +251,7 @@ fn check_name(unit: &str) -> Result<(), UnitError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use crate::base::tests::write_program;
 
     /// A unit manager of one unit: a folder whose files say how it stands and keep what it was told.
     pub(in crate::target) struct Fake(tempfile::TempDir);
@@ -271,13 +271,12 @@ pub(super) mod tests {
                 start) cat started >job;;\n\
                 esac\n";
             let fake = Self(folder);
-            for (name, text) in [("systemctl", script), ("stopped", "inactive"), ("started", "active")] {
+            write_program(&fake.0.path().join("systemctl"), script);
+            for (name, text) in [("stopped", "inactive"), ("started", "active")] {
                 fake.set(name, text);
             }
             fake.set("load", load);
             fake.set("active", active);
-            let path = fake.0.path().join("systemctl");
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
             fake
         }
 

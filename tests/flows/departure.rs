@@ -2,6 +2,7 @@
 //! every step the one thing that must hold is looked at: never is there a final snapshot that nobody took back while a
 //! database lies where lightningd would start on it.
 
+use crate::support::closing::hang_up;
 use crate::support::env::Running;
 use crate::support::host::{Host, WALLET};
 use rustix::process::Signal;
@@ -139,7 +140,7 @@ fn a_node_that_runs_is_refused_and_nothing_changes() {
     let socket = host.lightning("lightning-rpc");
     let listener = UnixListener::bind(&socket).unwrap();
     host.run(&FINAL).exits(21).complains(&format!("process {} ", std::process::id())).complains(" answers at ");
-    drop(listener);
+    hang_up(listener);
     fs::remove_file(socket).unwrap();
     host.env.write("lightning/config", "rpc-file=/nowhere/rpc\npid-file=my.pid\n", 0o600);
     host.env.fake("systemctl", "echo LoadState=loaded; echo ActiveState=activating; echo Job=");

@@ -3,6 +3,7 @@
 
 mod scene;
 
+use crate::support::closing::hang_up;
 use crate::support::host::{Host, WALLET};
 use crate::support::vault::overwrite;
 use jiff::{SignedDuration, Timestamp};
@@ -112,7 +113,7 @@ fn what_uses_the_node_is_seen() {
     let listener = UnixListener::bind(scene.at("/var/lib/clightning/regtest/lightning-rpc")).unwrap();
     let learnt = scene.learn(|_| server_loss());
     assert!(learnt.said_by(Guard::Running).contains(&std::process::id().to_string()), "the process is named");
-    drop(listener);
+    hang_up(listener);
     assert_eq!(scene.refused_by(), [], "a socket that is left says nothing");
 }
 

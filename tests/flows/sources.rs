@@ -1,5 +1,6 @@
 //! Sources that are missing, stopped, unreadable or left out: the run fails or is not complete, and says of what.
 
+use crate::support::closing;
 use crate::support::env::Ended;
 use crate::support::host::{Host, noise};
 use crate::support::shop;
@@ -43,8 +44,7 @@ fn unreadable_files_fail_the_run() {
     // Root reads everything: hand the host to somebody who does not.
     let is_root = rustix::process::geteuid().is_root();
     let program = host.env.path("relay-backup");
-    fs::copy(env!("CARGO_BIN_EXE_relay-backup"), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    closing::write_program(&program, &fs::read(env!("CARGO_BIN_EXE_relay-backup")).unwrap(), 0o755);
     if is_root {
         let all = host.env.path("home").parent().unwrap().to_owned();
         host.env.program("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(all).ends().exits(0);

@@ -1,6 +1,7 @@
 //! A test event to the shops' webhooks, on real sockets: what is sent, what is told of it, and when nothing is sent.
 //! These run on this machine itself: below another root nothing is sent. The scenario places nothing.
 
+use crate::support::closing::free_port;
 use crate::support::env::{Ended, Run};
 use crate::support::host::{Bare, whole};
 use crate::support::json;
@@ -192,10 +193,6 @@ fn localhost() -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("\\n")
 }
 
-fn port_that_is_free() -> u16 {
-    TcpListener::bind((HERE, 0)).unwrap().local_addr().unwrap().port()
-}
-
 fn signature(secret: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
@@ -205,7 +202,7 @@ fn signature(secret: &str, body: &[u8]) -> String {
 #[test]
 fn every_shop_gets_one_signed_test_and_what_came_of_it_is_told() {
     let (machine, shops) = (Machine::new(), Shops::open());
-    let (port, free) = (shops.port, port_that_is_free());
+    let (port, free) = (shops.port, free_port());
     let wants = "\"authorizedEvents\": {\"everything\": false, \"specificEvents\": [\"InvoiceSettled\", \"InvoiceProcessing\"]}";
     let local = format!("http://localhost:{port}");
     machine.add(

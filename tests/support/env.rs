@@ -2,6 +2,7 @@
 //! policy, and a way to run the program there that cannot see the tester's environment, cannot hang the run, and leaves
 //! nothing behind. It never touches a path outside its scratch folder.
 
+use super::closing;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
@@ -56,6 +57,10 @@ impl TestEnv {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap()).unwrap();
         if path.exists() {
             fs::remove_file(&path).unwrap();
+        }
+        if mode & 0o111 != 0 {
+            closing::write_program(&path, bytes.as_ref(), mode);
+            return path;
         }
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).unwrap();
         file.write_all(bytes.as_ref()).unwrap();

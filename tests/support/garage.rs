@@ -1,10 +1,11 @@
 //! A real S3 store for the tests: one Garage server for the whole test binary, on loopback, with a bucket and a key.
 //! `run-tests` installs the program.
 
+use super::closing::free_port;
 use super::janitor;
 use super::proxy::Proxy;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
@@ -176,10 +177,6 @@ impl Drop for Garage {
 
 fn url_at(port: u16, prefix: &str) -> String {
     format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{port}&region=garage")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The program: where `run-tests` put it, or on `PATH`.

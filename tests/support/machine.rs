@@ -3,6 +3,7 @@
 //! scratch folder or in memory. Its unit manager is a fake that keeps how each unit stands and what it was told.
 //! An ordinary user gets a user namespace too: then there is one user, root, and no owner but that one can be given.
 
+use super::closing;
 use super::env::{Run, Running, TestEnv};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -132,8 +133,12 @@ impl Machine {
             fs::DirBuilder::new().mode(0o755).create(folder).unwrap();
             give(folder, owner);
         }
-        fs::write(&at, bytes).unwrap();
-        fs::set_permissions(&at, fs::Permissions::from_mode(mode)).unwrap();
+        if mode & 0o111 == 0 {
+            fs::write(&at, bytes).unwrap();
+            fs::set_permissions(&at, fs::Permissions::from_mode(mode)).unwrap();
+        } else {
+            closing::write_program(&at, bytes.as_ref(), mode);
+        }
         give(&at, owner);
     }
 

@@ -2,6 +2,7 @@
 //! break some of them, in the ways in which networks and stores do. The program's own client is on one side and the
 //! real store on the other. It changes no header, so that signatures stay good.
 
+use super::closing::hang_up;
 use super::faulty::On;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -178,7 +179,7 @@ impl Proxy {
         let accept = move || {
             for client in listener.incoming() {
                 if shared.is_closed.load(Ordering::SeqCst) {
-                    return;
+                    break;
                 }
                 let Ok(client) = client else { continue };
                 let peer = client.peer_addr().unwrap();
@@ -191,6 +192,7 @@ impl Proxy {
                     lock(&shared.open).retain(|(other, _)| other != &peer);
                 });
             }
+            hang_up(listener);
         };
         *lock(&self.listening) = Some(std::thread::spawn(accept));
     }

@@ -40,10 +40,13 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("tracing_subscriber", &["src/cli", "src/commands", "src/main", "src/ui"]),
 ];
 
-/// Parts of the standard library that only some places may name.
-const STANDARD: [(&str, &[&str], &str); 3] = [
+/// Names outside of the program, most of the standard library, that only some places may use.
+const STANDARD: [(&str, &[&str], &str); 5] = [
     ("std::process::Command", &["src/base/exec"], "start processes through base::exec"),
     ("std::process::exit", &[], "return an exit code from main"),
+    // Such a lock must be given back by saying so; see base::flock.
+    ("FlockOperation", &["src/base/flock", "src/sandbox/cluster"], "lock through base::flock"),
+    ("try_lock", &["src/base/flock"], "lock through base::flock"),
     ("std::env", &["src/base", "src/cli", "src/main"], "read the environment at the edge and hand the value down"),
 ];
 
@@ -376,6 +379,8 @@ mod tests {
         accepted("src/engine.rs", "use crate::report::Level; fn f() { seal::age::x() }");
         refused("src/seal.rs", "use tokio_postgres::Client;", "names the crate tokio_postgres");
         refused("src/engine.rs", "fn f() { std::process::Command::new(\"true\"); }", "base::exec");
+        refused("src/target.rs", "fn f(file: &File) { file.try_lock() }", "lock through base::flock");
+        refused("src/target.rs", "use rustix::fs::{AtFlags, FlockOperation};", "lock through base::flock");
         refused("src/vault.rs", "use std::env;", "read the environment at the edge");
         refused("src/main.rs", "fn f() { std::process::exit(1) }", "return an exit code");
         accepted("src/base/exec.rs", "use std::process::Command;");

@@ -3,8 +3,9 @@
 
 use super::bolt;
 use super::sqlite_schema;
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, FlockOperation};
+use crate::base::flock::Locked;
+use rustix::fd::BorrowedFd;
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockOffsetType, FlockType};
 use std::collections::HashSet;
@@ -132,11 +133,8 @@ fn node_by_tables(tables: &HashSet<String>) -> Option<&'static str> {
 
 fn screen_bolt(file: &File, rule: LockedBolt) -> Verdict {
     let buckets = (0..3).find_map(|_| bolt::buckets(file));
-    let is_locked = match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockShared) {
-        // Should giving it back fail, closing the file does it.
-        Ok(()) => rustix::fs::flock(file.as_fd(), FlockOperation::Unlock).is_err(),
-        Err(_) => true,
-    };
+    // Given back at once.
+    let is_locked = Locked::shared(file).is_err();
     if let Some(node) = buckets.as_ref().and_then(node_by_buckets) {
         return Verdict::Toxic(node);
     }

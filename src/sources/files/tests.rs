@@ -6,6 +6,7 @@ mod screening;
 
 use super::*;
 use crate::base::exec::Exec;
+use crate::base::flock::Locked;
 use crate::facts::files::TarFacts;
 use crate::sources::Body;
 use rusqlite::Connection;

@@ -1,6 +1,7 @@
 //! Deliveries to real sockets on loopback, with and without TLS.
 
 use super::*;
+use crate::base::tests::hang_up;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -119,7 +120,9 @@ fn without_an_answer_it_is_told_how_far_it_came_and_nothing_of_the_address() {
     let (port, _asked) = serve("");
     let hung_up = post(&format!("http://shop.invalid:{port}/?token=hush"));
     assert!(matches!(hung_up, Outcome::Failed { how: Failure::Answer, .. }), "{hung_up:?}");
-    let free = TcpListener::bind((HERE, 0)).unwrap().local_addr().unwrap().port();
+    let gone = TcpListener::bind((HERE, 0)).unwrap();
+    let free = gone.local_addr().unwrap().port();
+    hang_up(gone);
     let refused = post(&format!("http://shop.invalid:{free}/?token=hush"));
     assert!(matches!(refused, Outcome::Failed { how: Failure::Connection, .. }), "{refused:?}");
     assert!(refused.to_string().starts_with("no connection: Connection refused"), "{refused}");

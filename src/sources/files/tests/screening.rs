@@ -86,7 +86,7 @@ fn a_database_in_use_is_refused_and_an_idle_one_taken() {
     bolt_file(&bolt, &["things"]);
     tar_of(std::slice::from_ref(&bolt));
     let open = fs::File::open(&bolt).unwrap();
-    rustix::fs::flock(&open, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let _in_use = Locked::alone_at_last(open).unwrap();
     refused(std::slice::from_ref(&bolt), &[], &["live-database"]);
 }
 

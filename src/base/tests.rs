@@ -1,0 +1,81 @@
+//! What the unit tests of all layers share about processes. A child that is being started holds everything this process
+//! has open, until its program begins: what a test closes is then not closed yet. These help to close for certain, and
+//! to show that the program does.
+
+use super::exec::{Exec, find};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// Children that begin and end without a pause, for as long as this lives.
+pub(crate) struct Children {
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Children {
+    /// Begins, and returns when the first has ended.
+    pub(crate) fn begin() -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let begin = || drop(Exec::new(find("true", &[]).unwrap()).run(b"").unwrap());
+        begin();
+        let thread = || {
+            let ended = Arc::clone(&ended);
+            std::thread::spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    begin();
+                }
+            })
+        };
+        let threads = vec![thread(), thread()];
+        Self { ended, threads }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            assert!(thread.join().is_ok() || std::thread::panicking(), "a child did not begin");
+        }
+    }
+}
+
+/// Closes a socket that listens, so that nobody is answered from here on.
+pub(crate) fn hang_up(listener: impl Into<OwnedFd>) {
+    rustix::net::shutdown(listener.into().as_fd(), rustix::net::Shutdown::Both).unwrap();
+}
+
+/// Writes a script that can be run at once: a file that anybody still holds open for writing cannot.
+pub(crate) fn write_program(path: &Path, script: &str) {
+    let shell = Exec::new(find("sh", &[]).unwrap()).args(["-c", "cat >\"$1\" && chmod 0755 \"$1\"", "sh"]);
+    shell.arg(path).run(script.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_program_can_be_run_as_soon_as_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let _children = Children::begin();
+    for round in 0..200 {
+        let path = folder.path().join(round.to_string());
+        write_program(&path, "#!/bin/sh\nexit 7\n");
+        assert_eq!(Exec::new(path).output().unwrap().code, Some(7));
+    }
+}
+
+#[test]
+fn nobody_answers_after_a_socket_was_hung_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let _children = Children::begin();
+    for round in 0..300 {
+        let path = folder.path().join(round.to_string());
+        hang_up(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        std::os::unix::net::UnixStream::connect(&path).unwrap_err();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        hang_up(listener);
+        std::net::TcpStream::connect(address).unwrap_err();
+    }
+}
