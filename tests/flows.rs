@@ -20,6 +20,7 @@ mod probe;
 mod restore;
 mod round_trip;
 mod s3;
+mod servers;
 mod silent_failures;
 mod sources;
 mod stock_tools;

@@ -50,7 +50,7 @@ impl Cluster {
         let folder = Folder::create(parent, account)?;
         let data = folder.data();
         as_account(Exec::new(bin.join("initdb")), account)
-            .args(["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C"])
+            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"])
             .arg(format!("--username={SUPERUSER}"))
             .arg("--pgdata")
             .arg(&data)
