@@ -141,6 +141,14 @@ impl Server {
         self.passfile.as_deref()
     }
 
+    /// The file beside the server's socket that its owner and root can read.
+    pub(super) fn lock_file(&self) -> Option<PathBuf> {
+        match &self.host {
+            HostPlace::Socket(folder) => Some(folder.join(format!(".s.PGSQL.{}.lock", self.port))),
+            HostPlace::Loopback(_) => None,
+        }
+    }
+
     /// libpq's `key='value'` form for PostgreSQL's own programs; without a password.
     pub fn conninfo(&self) -> String {
         let host = match &self.host {

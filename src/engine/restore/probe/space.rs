@@ -127,7 +127,11 @@ fn of_server(
 ) -> Result<Known<(space::Space, u64)>, RestoreError> {
     let server = server(view, url)?;
     let Some(folder) = restore::data_directory(&server)? else {
-        return Ok(Known::Unknown("this role may not ask the server where it keeps its data".to_owned()));
+        let role = server.user();
+        return Ok(Known::Unknown(format!(
+            "the role {role} may not ask the server where it keeps its data; a superuser lets it by GRANT \
+             pg_read_all_settings TO \"{role}\";"
+        )));
     };
     let there = match &view.plan.snapshot {
         Some(snapshot) => {

@@ -65,11 +65,18 @@ fn unless_interrupted<T>(asked: Result<T, PostgresError>) -> Result<Option<T>, P
     }
 }
 
-/// Where the server keeps its data, for a look at the room there; `None` where the role may not ask.
+/// Where the server keeps its data, for a look at the room there; `None` where neither the role may ask nor this
+/// process may read the file beside the socket that says so.
 pub fn data_directory(server: &Server) -> Result<Option<PathBuf>, RestoreError> {
     let sql = "SELECT setting FROM pg_settings WHERE name = 'data_directory'";
     let rows = server.connect()?.query("ask for the data directory", sql, &[])?;
-    Ok(rows.first().and_then(|row| row.get::<_, Option<String>>(0)).map(PathBuf::from))
+    let told = rows.first().and_then(|row| row.get::<_, Option<String>>(0)).map(PathBuf::from);
+    // The second line of a server's lock file is its data folder (`CreateLockFile` of PostgreSQL 13 to 18).
+    let in_lock_file = || {
+        let text = std::fs::read_to_string(server.lock_file()?).ok()?;
+        text.lines().nth(1).map(PathBuf::from).filter(|folder| folder.is_absolute())
+    };
+    Ok(told.or_else(in_lock_file))
 }
 
 pub(super) fn exists(session: &Session, database: &str) -> Result<bool, PostgresError> {
