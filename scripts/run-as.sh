@@ -5,7 +5,7 @@
 set -eu
 user=$1
 shift
-scratch=$(mktemp -d /tmp/rb-as.XXXXXX)
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/as.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

@@ -2,7 +2,7 @@
 //! policy, and a way to run the program there that cannot see the tester's environment, cannot hang the run, and leaves
 //! nothing behind. It never touches a path outside its scratch folder.
 
-use super::closing;
+use super::{closing, janitor};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
@@ -188,6 +188,7 @@ impl Run {
     pub(crate) fn start(mut self) -> Running {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {:?}: {error}", self.said));
+        janitor::ends(child.id());
         let mut stdin = child.stdin.take().unwrap();
         let bytes = self.stdin;
         // Whether it was all read is for the program to decide; a pipe closed early is no fault of the test.
@@ -273,6 +274,8 @@ impl Running {
     fn kill_group(&mut self) -> std::io::Result<ExitStatus> {
         let group = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process_group(group, rustix::process::Signal::KILL)?;
+        // Before it is reaped: then another may get its number.
+        janitor::has_ended(self.child.id());
         self.child.wait()
     }
 }
