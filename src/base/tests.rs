@@ -6,31 +6,38 @@ use super::exec::{Exec, find};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// Children that begin and end without a pause, for as long as this lives.
 pub(crate) struct Children {
     ended: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Children {
     /// Begins, and returns when the first has ended.
     pub(crate) fn begin() -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
+        let (ended, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let begin = || drop(Exec::new(find("true", &[]).unwrap()).run(b"").unwrap());
         begin();
         let thread = || {
-            let ended = Arc::clone(&ended);
+            let (ended, count) = (Arc::clone(&ended), Arc::clone(&count));
             std::thread::spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
                     begin();
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
             })
         };
         let threads = vec![thread(), thread()];
-        Self { ended, threads }
+        Self { ended, count, threads }
+    }
+
+    /// Whether fewer than so many have ended: a test goes on until it has met enough of them.
+    pub(crate) fn are_fewer_than(&self, count: usize) -> bool {
+        self.count.load(Ordering::Relaxed) < count
     }
 }
 
@@ -68,11 +75,12 @@ fn a_program_can_be_run_as_soon_as_it_is_written() {
 #[test]
 fn nobody_answers_after_a_socket_was_hung_up() {
     let folder = tempfile::tempdir().unwrap();
-    let _children = Children::begin();
-    for round in 0..300 {
-        let path = folder.path().join(round.to_string());
+    let children = Children::begin();
+    while children.are_fewer_than(300) {
+        let path = folder.path().join("socket");
         hang_up(std::os::unix::net::UnixListener::bind(&path).unwrap());
         std::os::unix::net::UnixStream::connect(&path).unwrap_err();
+        std::fs::remove_file(path).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         hang_up(listener);
