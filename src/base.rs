@@ -1,6 +1,7 @@
 //! The lowest layer: identifiers, limits, clock, processes, files, secrets. Imports nothing else of the crate.
 
 pub mod clock;
+pub mod confinement;
 pub mod exec;
 pub mod flock;
 pub mod fsio;

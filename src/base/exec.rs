@@ -1,15 +1,17 @@
 //! Child processes: the one place that starts any. Argument arrays only, never a shell; a small known
 //! environment; standard error kept (bounded) for the message; a child is killed and reaped when its handle is dropped.
 
-use super::limits::STDERR_BYTES_MAX;
-use std::collections::VecDeque;
+mod running;
+
+pub use running::{Feeding, Running};
+
+use super::confinement::{Confinement, ConfinementError};
+use running::{judge, keep_tail};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 /// Why a child process did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,15 @@ pub enum ExecError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// It could not be confined, and was not started.
+    #[error("cannot confine {program}")]
+    Confine {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: ConfinementError,
     },
     /// Its output could not be read or its end not waited for.
     #[error("cannot read from {program}")]
@@ -56,20 +67,35 @@ pub enum ExecError {
 /// files, and nothing that could carry a secret.
 const KEPT_VARIABLES: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "LOCALE_ARCHIVE"];
 
+/// The one that [`Exec::bare`] keeps. It is followed to its end, because links on the way may not be seen by the child.
+const LOCALES: &str = "LOCALE_ARCHIVE";
+
 /// A command to be run: a program and its arguments.
 #[derive(Debug)]
 pub struct Exec {
     program: PathBuf,
     arguments: Vec<OsString>,
+    starter: Vec<OsString>,
     variables: Vec<(String, OsString)>,
+    kept: &'static [&'static str],
     folder: Option<PathBuf>,
     user: Option<(u32, u32)>,
+    confinement: Option<Arc<Confinement>>,
 }
 
 impl Exec {
     /// A command without arguments. Nothing secret may be an argument: every process can read them.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), arguments: Vec::new(), variables: Vec::new(), folder: None, user: None }
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            starter: Vec::new(),
+            variables: Vec::new(),
+            kept: &KEPT_VARIABLES,
+            folder: None,
+            user: None,
+            confinement: None,
+        }
     }
 
     /// Adds one argument.
@@ -107,6 +133,27 @@ impl Exec {
         self
     }
 
+    /// Keeps nothing of this process's environment but where locales are.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.kept = &[LOCALES];
+        self
+    }
+
+    /// Has it started by another program, which gets its path and arguments after its own.
+    #[must_use]
+    pub fn started_by<S: AsRef<OsStr>>(mut self, starter: impl IntoIterator<Item = S>) -> Self {
+        self.starter = starter.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Starts it confined, from a thread of its own.
+    #[must_use]
+    pub fn within(mut self, confinement: &Arc<Confinement>) -> Self {
+        self.confinement = Some(Arc::clone(confinement));
+        self
+    }
+
     /// The program's file name, for messages.
     pub fn program_name(&self) -> String {
         self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
@@ -114,10 +161,20 @@ impl Exec {
 
     #[expect(clippy::disallowed_methods, reason = "the one place that starts processes and reads what they inherit")]
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.starter.split_first() {
+            None => Command::new(&self.program),
+            Some((starter, arguments)) => {
+                let mut command = Command::new(starter);
+                command.args(arguments).arg(&self.program);
+                command
+            }
+        };
         command.args(&self.arguments).env_clear();
-        for name in KEPT_VARIABLES {
-            if let Some(value) = std::env::var_os(name) {
+        for name in self.kept {
+            if let Some(mut value) = std::env::var_os(name) {
+                if *name == LOCALES {
+                    value = std::fs::canonicalize(&value).map_or(value, PathBuf::into_os_string);
+                }
                 command.env(name, value);
             }
         }
@@ -132,16 +189,26 @@ impl Exec {
         command
     }
 
+    /// Starts a child with these ends of standard input, output and error.
+    fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child, ExecError> {
+        let mut command = self.command();
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let failed = |source| ExecError::Start { program: self.program_name(), source };
+        let Some(confinement) = &self.confinement else { return command.spawn().map_err(failed) };
+        // A child has what the thread has that starts it; this thread starts no other.
+        let start = || {
+            let confined = confinement.enter();
+            confined.map_err(|source| ExecError::Confine { program: self.program_name(), source })?;
+            command.spawn().map_err(failed)
+        };
+        std::thread::scope(|scope| scope.spawn(start).join())
+            .unwrap_or_else(|_| Err(failed(io::Error::other("the starting thread ended early"))))
+    }
+
     /// Starts it with its standard output as a pipe to read from. `stdin` is a file to read or nothing.
     pub fn stream(self, stdin: Option<std::fs::File>) -> Result<Running, ExecError> {
         let program = self.program_name();
-        let mut child = self
-            .command()
-            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+        let mut child = self.spawn(stdin.map_or_else(Stdio::null, Stdio::from), Stdio::piped(), Stdio::piped())?;
         let stdout = child.stdout.take();
         if let Some(pipe) = &stdout {
             // A wider pipe means fewer switches between the two processes; a refusal costs only speed.
@@ -150,32 +217,23 @@ impl Exec {
             }
         }
         let stderr = child.stderr.take().map(keep_tail);
-        Ok(Running { program, child, stdout, stderr, finished: false, was_little: false })
+        Ok(Running::new(program, child, stdout, stderr))
     }
 
     /// Starts it with its standard input as a pipe to write to; its standard output is discarded.
     pub fn feed(self) -> Result<Feeding, ExecError> {
         let program = self.program_name();
-        let mut child = self
-            .command()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+        let mut child = self.spawn(Stdio::piped(), Stdio::null(), Stdio::piped())?;
         let stdin = child.stdin.take();
         let stderr = child.stderr.take().map(keep_tail);
-        Ok(Feeding {
-            running: Running { program, child, stdout: None, stderr, finished: false, was_little: false },
-            stdin,
-        })
+        Ok(Feeding { running: Running::new(program, child, None, stderr), stdin })
     }
 
     /// Runs it to its end without input; a failing exit code is no error here.
     pub fn output(self) -> Result<Output, ExecError> {
         let program = self.program_name();
-        let output =
-            self.command().stdin(Stdio::null()).output().map_err(|source| ExecError::Start { program, source })?;
+        let child = self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?;
+        let output = child.wait_with_output().map_err(|source| ExecError::Io { program, source })?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
     }
@@ -184,13 +242,7 @@ impl Exec {
     pub fn run(self, input: &[u8]) -> Result<Vec<u8>, ExecError> {
         let program = self.program_name();
         let io_error = |source| ExecError::Io { program: program.clone(), source };
-        let mut child = self
-            .command()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+        let mut child = self.spawn(Stdio::piped(), Stdio::piped(), Stdio::piped())?;
         let stderr = child.stderr.take().map(keep_tail);
         let mut stdin = child.stdin.take();
         let stdout = child.stdout.take();
@@ -228,127 +280,6 @@ pub struct Output {
     pub stdout: String,
     /// What it wrote to standard error.
     pub stderr: String,
-}
-
-/// A child that is running, its output being read. Dropping it kills and reaps it.
-#[derive(Debug)]
-pub struct Running {
-    program: String,
-    child: Child,
-    stdout: Option<ChildStdout>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
-    finished: bool,
-    /// Whether the last read found little in the pipe.
-    was_little: bool,
-}
-
-impl Running {
-    /// Waits for its end; an error when it failed. Read its output to the end first.
-    pub fn finish(self) -> Result<(), ExecError> {
-        self.finish_saying().map(drop)
-    }
-
-    /// Waits for its end; an error when it failed, else what it said on standard error, trimmed and bounded.
-    pub fn finish_saying(mut self) -> Result<String, ExecError> {
-        drop(self.stdout.take());
-        let status = self.child.wait().map_err(|source| ExecError::Io { program: self.program.clone(), source })?;
-        self.finished = true;
-        judge(&self.program, status, self.stderr.take())
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-/// How long a reader rests that found little in the pipe. Programs write through buffers of 4 KiB; a reader that waits
-/// in the kernel would be woken for each of them, which costs both sides more than the work itself.
-const REST: Duration = Duration::from_millis(1);
-/// What counts as little, in bytes.
-const LITTLE_BYTES: usize = 64 * 1024;
-
-impl Read for Running {
-    /// Reads what has gathered in the pipe; may rest for a moment so that more gathers.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(pipe) = &mut self.stdout else { return Ok(0) };
-        if self.was_little {
-            std::thread::sleep(REST);
-        }
-        let count = pipe.read(buffer)?;
-        self.was_little = count < LITTLE_BYTES.min(buffer.len());
-        Ok(count)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.finished {
-            // It may have ended by itself; either way it is reaped.
-            if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop)) {
-                tracing::debug!(program = self.program, %error, "the child could not be stopped");
-            }
-        }
-    }
-}
-
-/// A child that is being written to. Dropping it kills and reaps it.
-#[derive(Debug)]
-pub struct Feeding {
-    running: Running,
-    stdin: Option<std::process::ChildStdin>,
-}
-
-impl Feeding {
-    /// Closes its input and waits for its end; an error when it failed, else what it said on standard error.
-    pub fn finish(mut self) -> Result<String, ExecError> {
-        drop(self.stdin.take());
-        self.running.finish_saying()
-    }
-}
-
-impl io::Write for Feeding {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stdin.as_mut().map_or_else(|| Err(io::ErrorKind::BrokenPipe.into()), |pipe| pipe.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stdin.as_mut().map_or(Ok(()), io::Write::flush)
-    }
-}
-
-fn keep_tail(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut kept = VecDeque::new();
-        let mut buffer = [0u8; 4096];
-        while let Ok(count) = pipe.read(&mut buffer) {
-            if count == 0 {
-                break;
-            }
-            kept.extend(&buffer[..count]);
-            let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
-            kept.drain(..excess);
-        }
-        kept.into()
-    })
-}
-
-fn judge(program: &str, status: ExitStatus, stderr: Option<JoinHandle<Vec<u8>>>) -> Result<String, ExecError> {
-    let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said).trim().to_owned();
-    if status.success() {
-        if !said.is_empty() {
-            tracing::info!(program, said, "a program warned");
-        }
-        return Ok(said);
-    }
-    let status = match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => status.to_string(),
-    };
-    let stderr = if said.is_empty() { "it said nothing".to_owned() } else { said };
-    Err(ExecError::Failed { program: program.to_owned(), status, stderr })
 }
 
 /// Finds a program by name in the folders of `PATH` and then in `further`. A folder that is not named from `/` on is

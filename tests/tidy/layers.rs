@@ -24,8 +24,9 @@ const ALLOWED: [(&str, &str); 2] = [("sandbox", "sources"), ("target", "sources"
 const SOURCES_ALLOWED: [(&str, &str); 3] = [("cln", "sqlite"), ("lnd", "files"), ("lnd", "sqlite")];
 
 /// Outside crates and the only places that may name them.
-const CRATES: [(&str, &[&str]); 13] = [
-    ("nix", &["src/target/record_lock", "src/target/look"]),
+const CRATES: [(&str, &[&str]); 14] = [
+    ("landlock", &["src/base/confinement"]),
+    ("nix", &["src/base/confinement", "src/target/record_lock", "src/target/look"]),
     ("opendal", &["src/vault"]),
     ("http", &["src/vault"]),
     ("reqwest", &["src/target/delivery"]),
