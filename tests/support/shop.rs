@@ -4,7 +4,6 @@
 use super::janitor;
 use relay_backup::sandbox::cluster::Cluster;
 use relay_backup::sandbox::shop::{Shop, Size};
-use std::fs;
 use std::sync::LazyLock;
 
 /// Enough for several segments, few enough to be quick.
@@ -12,11 +11,10 @@ const INVOICES: u64 = 400;
 
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let cluster = Cluster::start(&std::env::temp_dir()).unwrap();
-    let pid = fs::read_to_string(cluster.folder().join("data/postmaster.pid")).unwrap();
-    janitor::stops(pid.lines().next().unwrap().parse().unwrap());
+    janitor::stops(cluster.id().unwrap());
     janitor::wipes(cluster.folder());
     if !cluster.socket().starts_with(cluster.folder()) {
-        janitor::wipes(cluster.socket());
+        janitor::wipes(cluster.socket().parent().unwrap());
     }
     Shop::create(&cluster, 7, Size::Invoices(INVOICES)).unwrap();
     cluster

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 /// Why a scratch cluster could not be made or filled.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// PostgreSQL's server programs are not installed.
     #[error("a scratch PostgreSQL cluster needs the server's programs, which are not installed")]
     NoServer {
@@ -17,7 +20,7 @@ pub enum ClusterError {
         source: ExecError,
     },
     /// Run as root without a user to run the server as.
-    #[error("PostgreSQL refuses to run as root, and there is neither a user `postgres` nor `nobody`")]
+    #[error("PostgreSQL refuses to run as root, and there is neither a user `nobody` nor `postgres`")]
     NoUser,
     /// The server's user cannot walk to the folder.
     #[error("the user {user} cannot reach {}: {} lets nobody else through", folder.display(), closed.display())]

@@ -1,13 +1,16 @@
-//! The private folder of a scratch cluster: made, given to the server's user, wiped. A lock held for as long as the
-//! owner lives tells an abandoned folder from one in use. Never removes a folder whose lock somebody holds.
+//! The private folder of a scratch cluster: made, given in part to the server's user, wiped. A lock held for as long as
+//! the owner lives tells an abandoned folder from one in use. Never removes a folder whose lock somebody holds.
 
 use super::ClusterError;
+use super::account::{self, Account};
+use super::processes;
 use crate::base::fsio::{self, FileError};
-use rustix::fs::{FlockOperation, Gid, Uid};
-use rustix::process::{Pid, Signal};
-use std::fs::File;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Uid};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What every folder's name begins with.
 const PREFIX: &str = "relay-pg-";
@@ -17,44 +20,26 @@ const LOCK: &str = "owner.lock";
 const SHORT_FOLDER: &str = "/tmp";
 /// Longest path of a unix socket, in bytes, without the end's zero: Linux's `sun_path` has 108.
 const SOCKET_BYTES_MAX: usize = 107;
-/// What PostgreSQL adds to the socket's folder.
-const SOCKET_NAME: &str = "/.s.PGSQL.5432";
+/// What PostgreSQL calls its socket.
+const SOCKET_NAME: &str = ".s.PGSQL.5432";
+/// How often wiping is tried: a program that was ended may still be about to write.
+const WIPE_TRIES: u32 = 20;
+/// Pause between two tries.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 
-/// The user a server runs as when this process is root.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Account {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-}
-
-impl Account {
-    /// Nobody else when not root; `postgres`, else `nobody`, when root.
-    pub(super) fn choose() -> Result<Option<Self>, ClusterError> {
-        if uzers::get_effective_uid() != 0 {
-            return Ok(None);
-        }
-        let user = ["postgres", "nobody"].into_iter().find_map(uzers::get_user_by_name);
-        let user = user.ok_or(ClusterError::NoUser)?;
-        Ok(Some(Self { uid: user.uid(), gid: user.primary_group_id() }))
-    }
-}
-
-/// A private folder, wiped when dropped.
+/// A private folder, wiped when dropped. What the server may write to is in it, or beside it when paths are long.
 #[derive(Debug)]
 pub(super) struct Folder {
     root: tempfile::TempDir,
-    socket: Option<tempfile::TempDir>,
+    beside: Option<tempfile::TempDir>,
+    socket: PathBuf,
     lock: File,
 }
 
 impl Folder {
-    /// Makes one below `parent` and gives it to the account.
-    pub(super) fn create(parent: &Path, account: Option<Account>) -> Result<Self, ClusterError> {
-        let parent =
-            &std::fs::canonicalize(parent).map_err(FileError::io("find", parent)).map_err(ClusterError::Folder)?;
-        if let Some(account) = account {
-            check_reachable(parent, account)?;
-        }
+    /// Makes one below `parent`.
+    pub(super) fn create(parent: &Path) -> Result<Self, ClusterError> {
+        let parent = &fs::canonicalize(parent).map_err(FileError::io("find", parent)).map_err(ClusterError::Folder)?;
         // Until its own lock is held, a new folder looks abandoned to another process that sweeps.
         let making = lock_parent(parent);
         let root = private(parent)?;
@@ -62,15 +47,14 @@ impl Folder {
         let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.map_err(|errno| ClusterError::Folder(FileError::io("lock", root.path())(errno.into())))?;
         drop(making);
-        let long = root.path().as_os_str().len() + SOCKET_NAME.len() > SOCKET_BYTES_MAX;
-        let socket = if long { Some(private(Path::new(SHORT_FOLDER))?) } else { None };
-        let folder = Self { root, socket, lock };
-        if let Some(account) = account {
-            for path in std::iter::once(folder.path()).chain(folder.socket.as_ref().map(tempfile::TempDir::path)) {
-                let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
-                rustix::fs::chown(path, Some(uid), Some(gid))
-                    .map_err(|errno| ClusterError::Folder(FileError::io("give away", path)(errno.into())))?;
-            }
+        let socket = root.path().join("socket");
+        let long = socket.join(SOCKET_NAME).as_os_str().len() > SOCKET_BYTES_MAX;
+        let beside = if long { Some(private(Path::new(SHORT_FOLDER))?) } else { None };
+        let socket = beside.as_ref().map_or(socket, |beside| beside.path().join("socket"));
+        let folder = Self { root, beside, socket, lock };
+        for path in [folder.data(), folder.listening(), folder.socket().to_owned()] {
+            let made = fs::DirBuilder::new().mode(0o700).create(&path);
+            made.map_err(FileError::io("create", &path)).map_err(ClusterError::Folder)?;
         }
         Ok(folder)
     }
@@ -80,19 +64,127 @@ impl Folder {
     }
 
     pub(super) fn data(&self) -> PathBuf {
-        self.path().join("data")
+        data_of(self.path())
     }
 
+    /// Where the server makes its socket.
+    pub(super) fn listening(&self) -> PathBuf {
+        self.beside().join("server")
+    }
+
+    /// Where we go to it: a folder that the server does not see. In its own it could put a link to another server.
     pub(super) fn socket(&self) -> &Path {
-        self.socket.as_ref().map_or(self.path(), tempfile::TempDir::path)
+        &self.socket
+    }
+
+    /// Makes the server's socket ours to go to, once it is there.
+    pub(super) fn open_door(&self) -> Result<(), FileError> {
+        let (from, to) = (self.listening().join(SOCKET_NAME), self.socket().join(SOCKET_NAME));
+        match fs::hard_link(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(FileError::io("link to", &from)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn beside(&self) -> &Path {
+        self.beside.as_ref().map_or(self.path(), tempfile::TempDir::path)
+    }
+
+    /// Where the server's view of the machine is set up.
+    pub(super) fn stage(&self) -> PathBuf {
+        self.path().join("stage")
+    }
+
+    /// Where what is mounted on the stage can be written down.
+    pub(super) fn table(&self) -> PathBuf {
+        self.path().join("mounts")
+    }
+
+    /// What the server may write to.
+    pub(super) fn given(&self) -> [PathBuf; 2] {
+        [self.data(), self.listening()]
+    }
+
+    /// Gives the server's folders to this user.
+    pub(super) fn give(&self, account: &Account) -> Result<(), ClusterError> {
+        self.given().iter().try_for_each(|path| give(path, account)).map_err(ClusterError::Folder)
+    }
+
+    /// The same with all that is in them, and nobody at work there.
+    pub(super) fn give_all(&self, account: &Account) -> Result<(), ClusterError> {
+        self.given().iter().try_for_each(|path| give_all(path, account)).map_err(ClusterError::Folder)
+    }
+
+    /// Lets a user who sees the machine as it is walk to the server's folders.
+    pub(super) fn let_through(&self, account: &Account) -> Result<(), ClusterError> {
+        check_reachable(self.path().parent().unwrap_or(Path::new("/")), account)?;
+        [self.path(), self.beside()].into_iter().try_for_each(|path| {
+            let opened = fs::set_permissions(path, Permissions::from_mode(0o711));
+            opened.map_err(FileError::io("open", path)).map_err(ClusterError::Folder)
+        })
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        for path in std::iter::once(self.path()).chain(self.beside.as_ref().map(tempfile::TempDir::path)) {
+            wipe(path);
+        }
         if let Err(error) = self.lock.unlock() {
             tracing::debug!(%error, "the lock of a scratch cluster stays until the process ends");
         }
+    }
+}
+
+fn data_of(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+fn give(path: &Path, account: &Account) -> Result<(), FileError> {
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+    // The thing itself, whatever lies there.
+    let given = rustix::fs::chownat(rustix::fs::CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+    given.map_err(|errno| FileError::io("give away", path)(errno.into()))
+}
+
+fn give_all(path: &Path, account: &Account) -> Result<(), FileError> {
+    if is_folder(path) {
+        for entry in fs::read_dir(path).map_err(FileError::io("read", path))? {
+            give_all(&entry.map_err(FileError::io("read", path))?.path(), account)?;
+        }
+    }
+    give(path, account)
+}
+
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// Removes a folder with all that is in it. A server that was taken over may have closed folders to their own user.
+fn wipe(path: &Path) {
+    for tries in 1..=WIPE_TRIES {
+        match fs::remove_dir_all(path) {
+            Err(error) if tries == WIPE_TRIES => {
+                tracing::warn!(path = %path.display(), %error, "a scratch cluster could not be wiped");
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound || path.exists() => {
+                open_all(path);
+                std::thread::sleep(TRY_AGAIN);
+            }
+            _ => return,
+        }
+    }
+}
+
+fn open_all(path: &Path) {
+    if !is_folder(path) {
+        return;
+    }
+    if let Err(error) = fs::set_permissions(path, Permissions::from_mode(0o700)) {
+        tracing::debug!(path = %path.display(), %error, "a folder of a scratch cluster stays closed");
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        open_all(&entry.path());
     }
 }
 
@@ -100,15 +192,15 @@ fn private(parent: &Path) -> Result<tempfile::TempDir, ClusterError> {
     tempfile::Builder::new()
         .prefix(PREFIX)
         .rand_bytes(6)
-        .permissions(std::fs::Permissions::from_mode(0o700))
+        .permissions(Permissions::from_mode(0o700))
         .tempdir_in(parent)
         .map_err(|source| ClusterError::Folder(FileError::io("create a folder in", parent)(source)))
 }
 
 /// Refuses a place that the account cannot walk to.
-fn check_reachable(parent: &Path, account: Account) -> Result<(), ClusterError> {
+fn check_reachable(parent: &Path, account: &Account) -> Result<(), ClusterError> {
     for folder in parent.ancestors() {
-        let meta = std::fs::metadata(folder).map_err(FileError::io("look at", folder)).map_err(ClusterError::Folder)?;
+        let meta = fs::metadata(folder).map_err(FileError::io("look at", folder)).map_err(ClusterError::Folder)?;
         let needed = match (meta.uid() == account.uid, meta.gid() == account.gid) {
             (true, _) => 0o100,
             (false, true) => 0o010,
@@ -130,7 +222,7 @@ fn lock_parent(parent: &Path) -> Option<File> {
         if rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok() {
             return Some(folder);
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     None
 }
@@ -138,42 +230,28 @@ fn lock_parent(parent: &Path) -> Option<File> {
 /// Stops and wipes what killed processes left below `parent`. Does what it can: a failure is not the caller's.
 pub(super) fn sweep(parent: &Path) {
     let Some(_sweeping) = lock_parent(parent) else { return };
-    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let own = uzers::get_effective_uid();
     for entry in entries.flatten() {
         let path = entry.path();
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        // What somebody else called so is left alone.
+        let is_ours = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir() && meta.uid() == own);
+        if !is_ours || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
         let Ok(lock) = File::open(path.join(LOCK)) else { continue };
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
-        stop_abandoned(&path.join("data"));
-        if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!(path = %path.display(), %error, "an abandoned scratch cluster could not be wiped");
-        }
+        stop_abandoned(&data_of(&path));
+        wipe(&path);
     }
 }
 
-/// Stops the server whose pid file lies in this folder, if the process is really that server.
+/// Stops the server of a folder: whatever runs as the user that the folder was given to when that was a user of its
+/// own, else who says that it serves this folder.
 fn stop_abandoned(data: &Path) {
-    let Ok(text) = std::fs::read_to_string(data.join("postmaster.pid")) else { return };
-    let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return };
-    let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return };
-    let is_ours = command.split(|byte| *byte == 0).any(|word| word == data.as_os_str().as_encoded_bytes());
-    if let (true, Some(pid)) = (is_ours, Pid::from_raw(pid)) {
-        match rustix::process::kill_process(pid, Signal::QUIT) {
-            Ok(()) => std::thread::sleep(std::time::Duration::from_millis(300)),
-            Err(error) => tracing::warn!(%error, "an abandoned scratch cluster could not be stopped"),
-        }
-    }
-}
-
-/// Whether a child has ended, though it was not waited for.
-pub(super) fn has_ended(pid: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The state follows the name, which stands in parentheses and may hold any.
-        Ok(stat) => stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')),
-        Err(_) => true,
-    }
+    let Ok(meta) = fs::symlink_metadata(data) else { return };
+    account::end_unclaimed(meta.uid());
+    processes::stop(|| processes::of_folder(meta.uid(), data));
 }

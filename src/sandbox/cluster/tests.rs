@@ -34,7 +34,7 @@ fn a_cluster_is_private_and_leaves_nothing_even_after_a_panic() {
         assert_eq!(mode & 0o777, 0o700);
         assert_eq!(cluster.query("postgres", "SHOW listen_addresses").unwrap(), [[Some(String::new())]]);
         assert!(cluster.socket().as_os_str().len() < 90);
-        let seen = (cluster.folder().to_owned(), cluster.socket().to_owned(), cluster.server.as_ref().unwrap().id());
+        let seen = (cluster.folder().to_owned(), cluster.socket().to_owned(), cluster.id().unwrap());
         std::panic::resume_unwind(Box::new(seen));
     });
     let (folder, socket, pid) = *seen.unwrap_err().downcast::<(PathBuf, PathBuf, u32)>().unwrap();
@@ -43,16 +43,42 @@ fn a_cluster_is_private_and_leaves_nothing_even_after_a_panic() {
 }
 
 #[test]
-fn a_folder_that_the_server_cannot_reach_is_refused() {
+fn a_folder_that_nobody_else_can_walk_to_serves_where_the_server_has_its_own_view() {
     if uzers::get_effective_uid() != 0 {
         return; // Only root hands the cluster to another user.
     }
     let parent = tempfile::tempdir().unwrap();
     std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let error = Cluster::start(parent.path()).unwrap_err();
+    drop(Cluster::start(parent.path()).unwrap());
+    let bin = find("initdb").unwrap().canonicalize().unwrap();
+    let interrupt = Interrupt::new();
+    let error = Cluster::make(parent.path(), bin.parent().unwrap(), &interrupt, Wanted::NoNamespaces).unwrap_err();
     assert!(matches!(&error, ClusterError::Closed { closed, .. } if *closed == parent.path().canonicalize().unwrap()));
     assert!(error.hint().unwrap().starts_with("chmod o+x"));
     assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn who_asks_to_stop_is_obeyed_while_it_is_made() {
+    let parent = open_folder();
+    let interrupt = Interrupt::new();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| Cluster::start_unless(parent.path(), &interrupt));
+        // In the middle of `initdb`, which has made its folder then.
+        let is_made = || {
+            let folders = std::fs::read_dir(parent.path()).unwrap().flatten();
+            folders.into_iter().any(|folder| folder.path().join("data/base").exists())
+        };
+        while !is_made() {
+            assert!(begun.elapsed() < START_TIMEOUT && !starting.is_finished());
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        interrupt.set();
+        assert!(matches!(starting.join().unwrap(), Err(ClusterError::Interrupted)));
+    });
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    assert!(matches!(Cluster::start_unless(parent.path(), &interrupt), Err(ClusterError::Interrupted)));
 }
 
 #[test]
