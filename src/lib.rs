@@ -42,6 +42,7 @@ pub mod vault;
 
 use base::interrupt::Interrupt;
 use clap::Parser;
+use rustix::process::{Resource, Rlimit};
 use std::ffi::OsString;
 
 /// Runs the program with these arguments; gives the exit code.
@@ -61,6 +62,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     }
     log_to_stderr(parsed.global.verbose);
+    forbid_core_files();
     let progress = ui::progress::Progress::new(&parsed.global);
     let edge = commands::Edge {
         global: &parsed.global,
@@ -76,6 +78,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(exit) => exit.code(),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(_) => 1,
+    }
+}
+
+/// Keeps the memory of this process, and of those that it starts, from being written to a disk when one crashes: keys
+/// and plaintext are in it.
+fn forbid_core_files() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "a crash may leave a core file, with keys in it");
     }
 }
 

@@ -10,6 +10,7 @@ mod kills;
 mod listings;
 mod memory;
 mod puts;
+mod sandbox;
 mod secrets;
 mod signals;
 mod slow;

@@ -7,6 +7,7 @@ use crate::base::lock::LockError;
 use crate::catalog::CatalogError;
 use crate::manifest::ManifestError;
 use crate::notes::NotesError;
+use crate::sandbox::cluster::ClusterError;
 use crate::seal::SealError;
 use crate::sources::SourceError;
 use crate::sources::postgres::PostgresError;
@@ -81,7 +82,7 @@ pub enum Error {
     Catalog(#[from] CatalogError),
     /// The scratch PostgreSQL server.
     #[error(transparent)]
-    Cluster(#[from] crate::sandbox::cluster::ClusterError),
+    Cluster(#[from] ClusterError),
     /// The pipeline.
     #[error(transparent)]
     Pipeline(#[from] super::pipeline::PipelineError),
@@ -286,8 +287,9 @@ impl Error {
             Self::Interrupted
             | Self::Unit(UnitError::Interrupted { .. })
             | Self::Tree(TreeError::Interrupted { .. })
+            | Self::Cluster(ClusterError::Interrupted)
             | Self::Postgres(PostgresError::Interrupted { .. }) => true,
-            Self::Restore(error) => error.is_interruption(),
+            Self::Restore(error) | Self::Cluster(ClusterError::Restore(error)) => error.is_interruption(),
             Self::Step { source, .. } => source.is_interruption(),
             _ => false,
         }

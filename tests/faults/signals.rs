@@ -87,7 +87,7 @@ fn killed_or_asked_to_stop_at_any_moment_the_next_run_succeeds() {
 }
 
 /// Starts a proof of meaning and waits until its server runs in the sandbox.
-fn proving(host: &Host) -> Running {
+pub(super) fn proving(host: &Host) -> Running {
     let identity = host.identity.file.display().to_string();
     let running = host.verb(&["verify", "--depth", "meaning", "--identity", &identity]).start();
     let is_up = |path: &Path| path.ends_with("data/postmaster.pid");

@@ -80,7 +80,7 @@ pub(super) fn folder(edge: &Edge<'_>, args: &Demo) -> Result<Sandbox, Failure> {
 
 /// Starts the shop's PostgreSQL server.
 pub(super) fn cluster(edge: &Edge<'_>) -> Result<Cluster, Failure> {
-    Ok(Cluster::start(&edge.scratch).map_err(Error::from)?)
+    Ok(Cluster::start_unless(&edge.scratch, edge.interrupt).map_err(Error::from)?)
 }
 
 /// What stands in the sandbox.
@@ -196,7 +196,7 @@ impl<'c> Stage<'c> {
     /// A machine that the lost one is restored to: an empty root, an empty PostgreSQL server, and the policy with the
     /// address of that server and the old host's key.
     pub(super) fn new_machine(&mut self) -> Result<(), String> {
-        let cluster = Cluster::start(&self.edge.scratch).map_err(|error| chain(&error))?;
+        let cluster = Cluster::start_unless(&self.edge.scratch, self.edge.interrupt).map_err(|error| chain(&error))?;
         let path = self.sandbox.path().display().to_string();
         let policy = std::fs::read_to_string(self.path("policy.toml")).map_err(|error| chain(&error))?;
         // What the printed kit would say.

@@ -1,6 +1,6 @@
 //! Depth `meaning`: what was sealed would serve. Dumps restore into a scratch PostgreSQL cluster and are proved row for
 //! row, SQLite databases pass their own check and hold what the notes say, the secret derives its node id, the SCB
-//! opens with it, tars list what they should.
+//! opens with it, tars list what they should. A wall that the scratch server lacks is told.
 //!
 //! Plaintext lies for a while in a private folder that is wiped at the end; the person who asked for this depth asked
 //! for that.
@@ -17,7 +17,7 @@ use crate::base::ids::SnapshotId;
 use crate::facts::Facts;
 use crate::manifest::{Artifact, Manifest};
 use crate::report::{Finding, Level};
-use crate::sandbox::cluster::Cluster;
+use crate::sandbox::cluster::{Cluster, Walls};
 use crate::sandbox::private::PrivateFolder;
 use crate::seal::identity::Identities;
 use crate::sources::{cln, files, postgres, sqlite};
@@ -70,6 +70,7 @@ pub(super) fn check(run: &mut Run<'_>, looks: &[Look<'_>], identities: &Identiti
             }
         }
     }
+    run.findings.extend(bench.cluster.as_ref().and_then(|cluster| weaker(cluster.walls())));
     Ok(())
 }
 
@@ -90,7 +91,7 @@ fn record(
     const WHAT: &str = "meaning";
     let subject = format!("{}: {}", manifest.snapshot, artifact.name);
     let (verdict, detail) = match outcome {
-        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(error) if error.is_interruption() => return Err(Error::Interrupted),
         Err(error @ Error::Damaged { .. }) => {
             run.damage("artifact-damaged", subject.clone(), chain(&error), "restore from another vault or snapshot");
             (Verdict::Failed, String::new())
@@ -214,8 +215,8 @@ impl Bench<'_> {
             Some(cluster) => cluster,
             None => {
                 context.tell(Event::Step("starting a scratch PostgreSQL server".into()));
-                // Not below our own private folder: as root the server runs as another user, who could not walk there.
-                self.cluster.insert(Cluster::start(self.parent)?)
+                // Not below our own private folder: a server of another user may not be able to walk there.
+                self.cluster.insert(Cluster::start_unless(self.parent, context.interrupt)?)
             }
         };
         let interrupt = context.interrupt;
@@ -252,6 +253,15 @@ impl Bench<'_> {
         opener.artifact(artifact, &mut |bytes| file.write_all(bytes), "the sandbox")?;
         Ok(file)
     }
+}
+
+/// A note when the scratch server lacks a wall.
+fn weaker(walls: &Walls) -> Option<Finding> {
+    let finding = Finding::new(Level::Note, "sandbox-weaker", "the scratch server", walls.weakness()?);
+    Some(match walls.hint() {
+        Some(hint) => finding.with_hint(hint),
+        None => finding,
+    })
 }
 
 /// Holds the roles' script against the notes: whole to its last line, and with every role.
