@@ -28,7 +28,8 @@ fn filled(bin: &std::path::Path) -> Cluster {
         cluster.execute("postgres", &sql).unwrap();
         let sql = format!(
             "CREATE TABLE \"{text}\" (\"{text}\" text DEFAULT '{text}' CHECK (\"{text}\" <> 'x{text}')); INSERT INTO \"{text}\" VALUES ('{text}'), ('x');
-             CREATE VIEW \"v {text}\" AS SELECT * FROM \"{text}\"; COMMENT ON TABLE \"{text}\" IS '{text}'; ALTER TABLE \"{text}\" OWNER TO shop"
+             CREATE VIEW \"v {text}\" AS SELECT * FROM \"{text}\"; COMMENT ON TABLE \"{text}\" IS '{text}'; ALTER
+            TABLE \"{text}\" OWNER TO shop"
         );
         cluster.execute(name, &sql).unwrap();
     }
@@ -53,9 +54,12 @@ fn seen(cluster: &Cluster, database: &str) -> Vec<String> {
     }
     let views = "SELECT matviewname, ispopulated FROM pg_matviews ORDER BY 1";
     seen.extend(cluster.query(database, views).unwrap().iter().map(|row| format!("{row:?}")));
-    let counts = "SELECT (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal), (SELECT count(*) FROM pg_index WHERE indrelid >= 16384),
-        (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prolang <> 12), (SELECT count(*) FROM pg_views WHERE schemaname = 'public'),
-        (SELECT count(*) FROM pg_policy), (SELECT count(*) FROM pg_largeobject_metadata), (SELECT count(*) FROM pg_description WHERE objoid = 4711 OR objoid >= 16384)";
+    let counts = "SELECT (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal),
+        (SELECT count(*) FROM pg_index WHERE indrelid >= 16384),
+        (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prolang <> 12),
+        (SELECT count(*) FROM pg_views WHERE schemaname = 'public'),
+        (SELECT count(*) FROM pg_policy), (SELECT count(*) FROM pg_largeobject_metadata),
+        (SELECT count(*) FROM pg_description WHERE objoid = 4711 OR objoid >= 16384)";
     seen.push(format!("{:?}", cluster.query(database, counts).unwrap()));
     seen
 }
