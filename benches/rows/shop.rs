@@ -58,6 +58,7 @@ pub(crate) fn table(options: &Options, out: &mut dyn Write) {
     shop.update_scattered(10).unwrap();
     table.after("1 % of the invoices changed, scattered");
     table.reading();
+    table.coming_back(&cluster);
 }
 
 /// A policy for the one database in one folder vault, set up; returns the recipient.
@@ -167,5 +168,40 @@ impl Table<'_> {
             let figure = measure(&format!("{} dump latest dump | cat >/dev/null", self.restic_line()));
             self.row("restic dump to a pipe", &figure, None);
         }
+    }
+
+    /// The way back into a server of its own, by PostgreSQL's program alone and by ours, which opens the snapshot
+    /// whole, fills a fresh database, gives owners and rights back, proves every row and swaps. The ratio is to the
+    /// first.
+    fn coming_back(&mut self, from: &Cluster) {
+        let target = || Cluster::start(&std::env::temp_dir()).unwrap();
+        let folder = self.folder.clone();
+        let (key, dump) = (folder.join("key").display().to_string(), folder.join("dump").display().to_string());
+        let extract = format!("extract --artifact btcpay/{}.dump --to {dump} --identity {key}", Shop::BTCPAY);
+        measure(&self.verb(&extract));
+        let plain = target();
+        plain.create_plain_database("shop").unwrap();
+        let url = plain.url("shop");
+        let restored = measure(&format!("pg_restore --no-owner --single-transaction --dbname='{url}' {dump}"));
+        drop(plain);
+        self.raw = Figure { stdout: String::new(), ..restored };
+        self.row("pg_restore --single-transaction", &restored, None);
+        let ours = target();
+        let policy = fs::read_to_string(folder.join("policy.toml")).unwrap();
+        let policy = policy.replace(&from.url("postgres"), &ours.url("postgres"));
+        let moved = folder.join("moved.toml");
+        relay_backup::base::fsio::create_durably(&moved, policy.as_bytes(), 0o600).unwrap();
+        let root = folder.join("root");
+        fs::create_dir(&root).unwrap();
+        let line = format!(
+            "{} --policy {} restore --scenario postgres-corruption --root {} --identity {key} --yes --accept twin=bench \
+             --accept freshness=bench --accept payout=bench >{}/said",
+            env!("CARGO_BIN_EXE_relay-backup"),
+            moved.display(),
+            root.display(),
+            folder.display()
+        );
+        let restored = measure(&line);
+        self.row("restore, proved and in service", &restored, None);
     }
 }

@@ -342,7 +342,7 @@ impl Error {
             Self::Postgres(error) => error.hint(),
             Self::Scenario(error) => error.hint(),
             Self::Departed { .. } => Some(
-                "nothing is backed up here any more, because a newer snapshot would bar the way of the final one;
+                "nothing is backed up here any more, because a newer snapshot would bar the way of the final one; \
                     if the run \
                  that made it was cut off, finish it with `relay-backup backup --final`; if the node is to stay here, \
                  `relay-backup undo-final`"

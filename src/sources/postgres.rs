@@ -111,17 +111,17 @@ impl Postgres<'_> {
         }
         let user = server.user();
         let message = format!(
-            "the databases are read as {user},
+            "the databases are read as {user}, \
                 a superuser: whoever takes this host's policy and login takes every database"
         );
         // The role of that name came with version 14.
         let hint = match version.major() {
             14.. => {
-                "make a role that can only read,
+                "make a role that can only read, \
                     and name it in `url`: CREATE ROLE relay_backup LOGIN IN ROLE pg_read_all_data;"
             }
             _ => {
-                "make a role that can only read, name it in `url`,
+                "make a role that can only read, name it in `url`, \
                     and in each database: CREATE ROLE relay_backup LOGIN; GRANT \
                   USAGE ON SCHEMA public TO relay_backup; GRANT SELECT ON ALL TABLES IN SCHEMA public TO relay_backup;"
             }

@@ -355,7 +355,7 @@ fn a_database_with_rows_is_kept_or_the_restore_refused() {
     }
     refused(ROLLBACK, &plan, &facts, "database btcpaydb_old on postgresql:///postgres: what is in it is not known");
     facts.target.databases.insert(key("btcpaydb_old"), Known::Is(DatabaseAt::Other { tables: 2 }));
-    refused(ROLLBACK, &plan, &facts, "which has 2 tables already");
+    refused(ROLLBACK, &plan, &facts, "and is there already: it has 2 tables");
     for free in [DatabaseAt::Absent, DatabaseAt::Empty] {
         facts.target.databases.insert(key("btcpaydb_old"), Known::Is(free));
         cleared(ROLLBACK, &plan, &facts, "nothing newer");

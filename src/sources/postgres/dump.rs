@@ -162,11 +162,11 @@ impl Program {
         let (ours, servers) = (self.major, version.major());
         (ours != servers).then(|| {
             let message = format!(
-                "made by pg_dump {ours} from a server {servers},
+                "made by pg_dump {ours} from a server {servers}, \
                 as there is no pg_dump {servers} here"
             );
             let hint = format!(
-                "`restore` takes it in all the same;
+                "`restore` takes it in all the same; \
                     by hand it needs pg_restore {ours}, and a server {servers} may refuse \
                  what that says first. Better install the programs of the server (Debian: postgresql-client-{servers})"
             );

@@ -154,7 +154,7 @@ impl PostgresError {
                 Some("take it out of the URL and put it into a file of mode 0600 named by `passfile`".to_owned())
             }
             Self::SeveralHosts => Some("name one host; make one source for each server".to_owned()),
-            Self::RemoteHost { .. } => Some("run relay-backup on the database's host,
+            Self::RemoteHost { .. } => Some("run relay-backup on the database's host, \
                 or use its unix socket".to_owned()),
             Self::NoUser => Some("name the user: postgresql://backup@/postgres?host=/run/postgresql".to_owned()),
             Self::Passfile(error) => error.hint(),
@@ -171,7 +171,7 @@ impl PostgresError {
                 Some(format!("install the client programs of PostgreSQL {server_major}: Debian `postgresql-client-{server_major}`"))
             }
             Self::Query { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Some(
-                "somebody holds a table for themselves (a migration,
+                "somebody holds a table for themselves (a migration, \
                     a vacuum): run the backup again when that has ended"
                     .to_owned(),
             ),
@@ -189,7 +189,7 @@ fn grant_hint() -> String {
 
 fn dump_hint(stderr: &str) -> Option<String> {
     if stderr.contains("permission denied for large object") {
-        let text = "pg_read_all_data does not cover large objects: GRANT SELECT ON LARGE OBJECT <number> TO <role>;
+        let text = "pg_read_all_data does not cover large objects: GRANT SELECT ON LARGE OBJECT <number> TO <role>; \
             for each, \
              or let a superuser make the dumps";
         return Some(text.to_owned());

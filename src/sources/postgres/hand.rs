@@ -78,7 +78,7 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) fn of(session: &Session) -> Result<Self, PostgresError> {
         let sql = format!(
-            "SELECT u.rolsuper, u.rolcreaterole,
+            "SELECT u.rolsuper, u.rolcreaterole, \
                 EXISTS (SELECT FROM pg_roles r WHERE ({LEADS_FURTHER}) AND pg_has_role(u.oid, r.oid, 'MEMBER'))
              FROM pg_roles u WHERE u.rolname = session_user"
         );
@@ -161,7 +161,7 @@ impl Hand {
         if standing.is_super {
             // The log would keep the verifier.
             sql = format!(
-                "SET log_statement = 'none'; SET log_min_duration_statement = -1;
+                "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
                     {sql} NOSUPERUSER NOREPLICATION BYPASSRLS"
             );
         }

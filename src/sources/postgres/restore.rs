@@ -396,7 +396,7 @@ fn check_extensions(session: &Session, like: &DatabaseFacts) -> Result<(), Resto
 
 /// Nothing may still be the role's that filled the database, and the database is its owner's.
 fn check_owner(session: &Session, owner: &str, proof: &mut Proof) -> Result<(), PostgresError> {
-    let sql = "SELECT pg_get_userbyid(datdba)::text,
+    let sql = "SELECT pg_get_userbyid(datdba)::text, \
             (SELECT count(*) FROM pg_class c WHERE pg_get_userbyid(c.relowner) = $1)
         FROM pg_database WHERE datname = current_database()";
     let row = session.query_one("ask whose everything is", sql, &[&super::hand::ROLE])?;

@@ -54,15 +54,15 @@ pub(super) fn mark_of(comment: &str) -> Option<&str> {
 fn against_default(acl: &str, default: &str) -> String {
     let exploded = |list: &str| {
         format!(
-            "SELECT x.privilege_type AS p, x.grantee AS g, x.grantor AS b,
+            "SELECT x.privilege_type AS p, x.grantee AS g, x.grantor AS b, \
                 x.is_grantable AS o FROM aclexplode({list}) x"
         )
     };
     let (all, default) = (exploded(acl), exploded(default));
-    let json = "coalesce(jsonb_agg(jsonb_build_array(y.p, CASE WHEN y.g = 0 THEN '' ELSE pg_get_userbyid(y.g) END,
+    let json = "coalesce(jsonb_agg(jsonb_build_array(y.p, CASE WHEN y.g = 0 THEN '' ELSE pg_get_userbyid(y.g) END, \
         pg_get_userbyid(y.b), y.o) ORDER BY y.g, y.p, y.b), '[]')::text";
     format!(
-        "CASE WHEN {acl} IS NULL THEN '[]' ELSE (SELECT {json} FROM ({all} EXCEPT {default}) y) END,
+        "CASE WHEN {acl} IS NULL THEN '[]' ELSE (SELECT {json} FROM ({all} EXCEPT {default}) y) END, \
          CASE WHEN {acl} IS NULL THEN '[]' ELSE (SELECT {json} FROM ({default} EXCEPT {all}) y) END"
     )
 }
@@ -81,7 +81,7 @@ const OWN: &str = r"(SELECT oid FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%'
 fn owned() -> String {
     let of = |table: &str, owner: &str, letter: &str, acl: &str, condition: &str| {
         format!(
-            "SELECT 'pg_catalog.{table}'::regclass::oid AS c, t.oid AS i, t.{owner} AS w, {letter}::\"char\" AS l,
+            "SELECT 'pg_catalog.{table}'::regclass::oid AS c, t.oid AS i, t.{owner} AS w, {letter}::\"char\" AS l, \
                 {acl} AS a
              FROM pg_catalog.{table} t WHERE {condition}"
         )
@@ -98,7 +98,7 @@ fn owned() -> String {
             "CASE t.relkind WHEN 'S' THEN 's' ELSE 'r' END",
             "t.relacl",
             &format!(
-                "t.relkind IN ('r', 'p', 'v', 'm', 'S',
+                "t.relkind IN ('r', 'p', 'v', 'm', 'S', \
                 'f') AND t.relpersistence <> 't' AND t.relnamespace IN {OWN}"
             ),
         ),
@@ -243,7 +243,7 @@ pub(super) fn parts(session: &Session) -> Result<Vec<String>, PostgresError> {
 pub(super) fn defaults(session: &Session) -> Result<Vec<DefaultRights>, PostgresError> {
     // Of one schema, everything listed is beyond the default.
     let sql = format!(
-        "SELECT pg_get_userbyid(o.defaclrole)::text, n.nspname::text,
+        "SELECT pg_get_userbyid(o.defaclrole)::text, n.nspname::text, \
             CASE o.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
                 WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END, {}
          FROM pg_default_acl o LEFT JOIN pg_namespace n ON n.oid = o.defaclnamespace ORDER BY 1, 2, 3",

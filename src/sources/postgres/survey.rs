@@ -74,8 +74,8 @@ pub(super) fn server_version(session: &Session) -> Result<ServerVersion, Postgre
 
 fn describe(session: &Session) -> Result<Description, PostgresError> {
     // Columns that came with PostgreSQL 15 and 17 are asked for through JSON, so that their absence is no error.
-    let sql = "SELECT pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text,
-            pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid),
+    let sql = "SELECT pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text, \
+            pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid), \
             to_jsonb(d) ->> 'datlocprovider', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
         FROM pg_database d WHERE d.datname = current_database()";
     let row = session.query_one("ask how the database was made", sql, &[])?;
@@ -135,7 +135,7 @@ pub(super) fn tables(session: &Session) -> Result<Vec<CatalogTable>, PostgresErr
 
 /// Every materialised view that is no extension's.
 pub(super) fn materialized_views(session: &Session) -> Result<Vec<MaterializedViewFacts>, PostgresError> {
-    let sql = "SELECT n.nspname::text, c.relname::text, c.relispopulated, pg_get_viewdef(c.oid),
+    let sql = "SELECT n.nspname::text, c.relname::text, c.relispopulated, pg_get_viewdef(c.oid), \
             ARRAY(SELECT a.attname::text || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

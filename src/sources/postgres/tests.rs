@@ -218,22 +218,22 @@ fn odd_tables_come_back() {
     let cluster = shared();
     let database = unique("oddtables");
     cluster.create_plain_database(&database).unwrap();
-    let schema = "CREATE SCHEMA \"my \"\"schema\";
-        CREATE TABLE empty (a int, b text); CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES;
-        CREATE TABLE \"my \"\"schema\".\"T, (x)\" (\"a, b\" text, \"q\"\"q\" int, \"ä\" text);
-        INSERT INTO \"my \"\"schema\".\"T, (x)\" VALUES ('x', 1, 'ö'), (NULL, 2, '');
-        CREATE TABLE parted (day date, n int) PARTITION BY RANGE (day);
-        CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
-        CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM ('2026-07-01') TO ('2027-01-01');
-        INSERT INTO parted SELECT date '2026-01-01' + n, n FROM generate_series(0, 300) n;
-        CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent);
-        INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2, 3);
-        CREATE UNLOGGED TABLE quick (a int); INSERT INTO quick VALUES (1);
-        CREATE TABLE dropped (a int, b int, c int); INSERT INTO dropped VALUES (1, 2, 3); ALTER TABLE dropped DROP b;
-        CREATE TABLE long (a text); INSERT INTO long VALUES (repeat('lang', 500000)), ('kurz');
-        CREATE TABLE same (a int); INSERT INTO same SELECT 1 FROM generate_series(1, 1000);
+    let schema = "CREATE SCHEMA \"my \"\"schema\"; \
+        CREATE TABLE empty (a int, b text); CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES; \
+        CREATE TABLE \"my \"\"schema\".\"T, (x)\" (\"a, b\" text, \"q\"\"q\" int, \"ä\" text); \
+        INSERT INTO \"my \"\"schema\".\"T, (x)\" VALUES ('x', 1, 'ö'), (NULL, 2, ''); \
+        CREATE TABLE parted (day date, n int) PARTITION BY RANGE (day); \
+        CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2026-07-01'); \
+        CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM ('2026-07-01') TO ('2027-01-01'); \
+        INSERT INTO parted SELECT date '2026-01-01' + n, n FROM generate_series(0, 300) n; \
+        CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent); \
+        INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2, 3); \
+        CREATE UNLOGGED TABLE quick (a int); INSERT INTO quick VALUES (1); \
+        CREATE TABLE dropped (a int, b int, c int); INSERT INTO dropped VALUES (1, 2, 3); ALTER TABLE dropped DROP b; \
+        CREATE TABLE long (a text); INSERT INTO long VALUES (repeat('lang', 500000)), ('kurz'); \
+        CREATE TABLE same (a int); INSERT INTO same SELECT 1 FROM generate_series(1, 1000); \
         CREATE EXTENSION hstore SCHEMA public; CREATE TABLE pairs (h hstore); INSERT INTO pairs
-            VALUES ('a=>1, b=>NULL');
+            VALUES ('a=>1, b=>NULL'); \
         CREATE SEQUENCE untouched; CREATE SEQUENCE down INCREMENT -1; SELECT nextval('down');";
     cluster.execute(&database, schema).unwrap();
     let (facts, copy) = round_trip(&cluster, &database);
@@ -315,9 +315,9 @@ fn writes_during_the_dump_do_not_show() {
     let cluster = shared();
     let database = unique("busy");
     cluster.create_plain_database(&database).unwrap();
-    let fill = "CREATE TABLE \"Stores\" (a int); CREATE TABLE \"AddressInvoices\" (a int); CREATE TABLE b (n bigint);
-        CREATE TABLE \"Invoices\" (\"Id\" bigint, \"Status\" text, \"ExceptionStatus\" text);
-        INSERT INTO \"Invoices\" SELECT n, 'New', repeat(md5((n % 5)::text), 20) FROM generate_series(1, 20000) n;
+    let fill = "CREATE TABLE \"Stores\" (a int); CREATE TABLE \"AddressInvoices\" (a int); CREATE TABLE b (n bigint); \
+        CREATE TABLE \"Invoices\" (\"Id\" bigint, \"Status\" text, \"ExceptionStatus\" text); \
+        INSERT INTO \"Invoices\" SELECT n, 'New', repeat(md5((n % 5)::text), 20) FROM generate_series(1, 20000) n; \
         INSERT INTO b SELECT count(*) FROM \"Invoices\"";
     let write = "BEGIN; INSERT INTO \"Invoices\" VALUES (0, 'New', ''); UPDATE b SET n = n + 1; COMMIT";
     cluster.execute(&database, fill).unwrap();
@@ -375,7 +375,7 @@ fn dumps_that_fail_in_silence_are_noticed_and_others_are_kept() {
     // Each does what it does for the bad database only.
     let run = |deed: &str| {
         let text = format!(
-            "case \"$*\" in *--version*) exec {real} \"$@\";; *\"dbname='{bad}'\"*) {deed};; *) exec {real} \"$@\";;
+            "case \"$*\" in *--version*) exec {real} \"$@\";; *\"dbname='{bad}'\"*) {deed};; *) exec {real} \"$@\";; \
                 esac"
         );
         let (_folder, path) = script(&text);
@@ -479,7 +479,7 @@ fn a_dump_that_breaks_off_is_an_error_and_a_role_that_is_gone_is_named() {
     cluster
         .execute(
             &database,
-            "CREATE ROLE broken_off_owner;
+            "CREATE ROLE broken_off_owner; \
         CREATE TABLE a AS SELECT n FROM generate_series(1, 5000) n; GRANT SELECT ON a TO broken_off_owner",
         )
         .unwrap();
@@ -514,9 +514,9 @@ fn marks_are_read_without_a_dump_and_old_versions_are_no_error() {
     let cluster = shared();
     let database = unique("old");
     cluster.create_plain_database(&database).unwrap();
-    let old = "CREATE TABLE \"Stores\" (\"Id\" text); CREATE TABLE \"AddressInvoices\" (\"Address\" text);
-        CREATE TABLE \"Invoices\" (\"Id\" text, \"Status\" text, \"ExceptionStatus\" text, \"Created\" timestamptz);
-        CREATE TABLE \"WebhookDeliveries\" (\"Id\" text, \"WebhookId\" text, \"Timestamp\" timestamptz, \"Blob\" bytea);
+    let old = "CREATE TABLE \"Stores\" (\"Id\" text); CREATE TABLE \"AddressInvoices\" (\"Address\" text); \
+        CREATE TABLE \"Invoices\" (\"Id\" text, \"Status\" text, \"ExceptionStatus\" text, \"Created\" timestamptz); \
+        CREATE TABLE \"WebhookDeliveries\" (\"Id\" text, \"WebhookId\" text, \"Timestamp\" timestamptz, \"Blob\" bytea); \
         INSERT INTO \"Invoices\" VALUES ('a', 'paid', NULL, '2020-01-01 00:00:00Z')";
     cluster.execute(&database, old).unwrap();
     let name: SourceName = "pg".parse().unwrap();

@@ -172,12 +172,12 @@ pub fn payouts(server: &Server) -> Result<Payouts, RestoreError> {
     let tables = Tables::open(server, READ)?;
     // The column was called PaymentMethod before 2.0.
     let processors = format!(
-        "SELECT p.\"StoreId\"::text, coalesce(to_jsonb(p) ->> 'PayoutMethodId', to_jsonb(p) ->> 'PaymentMethod'),
+        "SELECT p.\"StoreId\"::text, coalesce(to_jsonb(p) ->> 'PayoutMethodId', to_jsonb(p) ->> 'PaymentMethod'), \
             p.\"Processor\"::text FROM {} p ORDER BY 1, 2, 3",
         tables.table("PayoutProcessors")?
     );
     let pending = format!(
-        "SELECT \"State\"::text, count(*) FROM {} WHERE \"State\" NOT IN ('Completed',
+        "SELECT \"State\"::text, count(*) FROM {} WHERE \"State\" NOT IN ('Completed', \
             'Cancelled') GROUP BY 1 ORDER BY 1",
         tables.table("Payouts")?
     );
@@ -196,9 +196,9 @@ pub fn payouts(server: &Server) -> Result<Payouts, RestoreError> {
 pub fn webhooks(server: &Server) -> Result<Vec<Webhook>, RestoreError> {
     let tables = Tables::open(server, READ)?;
     let sql = format!(
-        "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''),
-            coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true),
-            coalesce(w.\"Blob2\" ->> 'secret', '') <> '',
+        "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''), \
+            coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true), \
+            coalesce(w.\"Blob2\" ->> 'secret', '') <> '', \
             ARRAY(SELECT s.\"StoreId\"::text FROM {} s WHERE s.\"WebhookId\" = w.\"Id\" ORDER BY 1), {WANTED}
         FROM {} w ORDER BY 1",
         tables.table("StoreWebhooks")?,
@@ -236,21 +236,21 @@ pub fn undelivered(server: &Server, most: usize) -> Result<UndeliveredList, Rest
         "WITH hooks AS (
             SELECT w.\"Id\", s.\"StoreId\", w.\"Blob2\" -> 'authorizedEvents' AS events FROM {webhooks} w
                 JOIN {store_webhooks} s ON s.\"WebhookId\" = w.\"Id\"
-            WHERE w.\"Blob2\" -> 'active' IS DISTINCT FROM 'false'::jsonb),
+            WHERE w.\"Blob2\" -> 'active' IS DISTINCT FROM 'false'::jsonb), \
         paid AS (
             SELECT i.*, CASE i.\"Status\" WHEN 'Settled' THEN 'InvoiceSettled' ELSE 'InvoiceProcessing' END AS event
-            FROM {invoices} i WHERE i.\"Status\" IN ('Settled', 'Processing')),
+            FROM {invoices} i WHERE i.\"Status\" IN ('Settled', 'Processing')), \
         tries AS (
-            SELECT l.\"InvoiceId\", d.\"WebhookId\", d.\"Timestamp\", d.\"Blob\" ->> 'status' AS status,
-                d.\"Blob\" ->> 'httpCode' AS code,
+            SELECT l.\"InvoiceId\", d.\"WebhookId\", d.\"Timestamp\", d.\"Blob\" ->> 'status' AS status, \
+                d.\"Blob\" ->> 'httpCode' AS code, \
                 CASE jsonb_typeof(d.\"Blob\" -> 'request')
                     WHEN 'object' THEN d.\"Blob\" -> 'request' ->> 'type'
                     WHEN 'string' THEN substring(convert_from(decode(d.\"Blob\" ->> 'request', 'base64'), 'UTF8')
                         FROM '\"type\" *: *\"([A-Za-z]+)\"')
                 END AS event
             FROM {deliveries} d JOIN {links} l ON l.\"DeliveryId\" = d.\"Id\")
-        SELECT p.\"Id\"::text, p.\"StoreDataId\"::text, p.\"Blob2\" #>> '{{metadata,orderId}}', p.\"Status\"::text,
-            to_char(p.\"Created\" AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), h.\"Id\"::text,
+        SELECT p.\"Id\"::text, p.\"StoreDataId\"::text, p.\"Blob2\" #>> '{{metadata,orderId}}', p.\"Status\"::text, \
+            to_char(p.\"Created\" AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), h.\"Id\"::text, \
             (SELECT concat_ws(' ', t.status, t.code) FROM tries t
                 WHERE t.\"InvoiceId\" = p.\"Id\" AND t.\"WebhookId\" = h.\"Id\" ORDER BY t.\"Timestamp\" DESC LIMIT 1)
         FROM paid p JOIN hooks h ON h.\"StoreId\" = p.\"StoreDataId\"
@@ -284,7 +284,7 @@ pub fn undelivered(server: &Server, most: usize) -> Result<UndeliveredList, Rest
 pub fn api_keys(server: &Server) -> Result<Vec<ApiKey>, RestoreError> {
     let tables = Tables::open(server, READ)?;
     let sql = format!(
-        "SELECT coalesce(\"Label\", ''), \"UserId\"::text, \"StoreId\"::text,
+        "SELECT coalesce(\"Label\", ''), \"UserId\"::text, \"StoreId\"::text, \
             ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(\"Blob2\" -> 'permissions')
                 WHEN 'array' THEN \"Blob2\" -> 'permissions' ELSE '[]' END))
         FROM {} ORDER BY 1, 2, 3",

@@ -101,7 +101,7 @@ pub enum RestoreError {
         differences: Vec<Difference>,
     },
     /// It holds a node's channel state.
-    #[error("database {database} holds a node's channel state ({}),
+    #[error("database {database} holds a node's channel state ({}), \
         and a node started on an old one loses its channels", tables.join(", "))]
     Toxic {
         /// The database.
@@ -166,38 +166,38 @@ impl RestoreError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::TooOld { dumped,
-                .. } => format!("install PostgreSQL {dumped} or newer (Debian: postgresql-{dumped})"),
+            Self::TooOld { dumped, .. } => {
+                format!("install PostgreSQL {dumped} or newer (Debian: postgresql-{dumped})")
+            }
             Self::Refused { source, .. } => return refused_hint(source),
-            Self::NoHand { role } => format!("restore as a superuser,
-                or as a role with CREATEROLE: ALTER ROLE \"{role}\" CREATEROLE CREATEDB;"),
+            Self::NoHand { role } => format!(
+                "restore as a superuser, \
+                or as a role with CREATEROLE: ALTER ROLE \"{role}\" CREATEROLE CREATEDB;"
+            ),
             Self::NotLetIn { role, .. } => format!(
                 "put the line `local all {role} scram-sha-256` first into pg_hba.conf (NixOS: services.postgresql.authentication = \
-                 lib.mkBefore \"local all {role} scram-sha-256\";), reload PostgreSQL, run the same command again,
+                 lib.mkBefore \"local all {role} scram-sha-256\";), reload PostgreSQL, run the same command again, \
                      and take the line \
                  out afterwards"
             ),
-            Self::RoleTaken { role } => format!("rename it for as long as the restore takes: ALTER ROLE \"{role}\" RENAME TO \"{role}_kept\";"),
+            Self::RoleTaken { role } => {
+                format!("rename it for as long as the restore takes: ALTER ROLE \"{role}\" RENAME TO \"{role}_kept\";")
+            }
             Self::Busy => "wait until it has ended, then run the same command again".to_owned(),
             Self::NoOwner { .. } => "restore the roles (globals.sql) first".to_owned(),
             Self::NoExtension { extension } => format!("install the package that brings {extension}"),
             Self::Untrusted { .. } => "restore with the URL of a superuser of this server, such as postgres".to_owned(),
             Self::NotEmpty { database } => format!("see what is in {database}, and drop or rename it by hand"),
-            Self::Differs { .. } => {
-                "nothing was swapped: take an older snapshot, or another vault,
-                    and run `verify --depth meaning`".to_owned()
-            }
-            Self::Toxic { .. } => {
-                "keep it in quarantine: `extract` to a file with TOXIC in its name;
+            Self::Differs { .. } => "nothing was swapped: take an older snapshot, or another vault, \
+                    and run `verify --depth meaning`"
+                .to_owned(),
+            Self::Toxic { .. } => "keep it in quarantine: `extract` to a file with TOXIC in its name; \
                     the node comes back by its seed and \
                  static channel backup"
-                    .to_owned()
-            }
-            Self::InUse { .. } => {
-                "stop the services that use it (`systemctl stop btcpayserver nbxplorer`),
+                .to_owned(),
+            Self::InUse { .. } => "stop the services that use it (`systemctl stop btcpayserver nbxplorer`), \
                     then run the same command again"
-                    .to_owned()
-            }
+                .to_owned(),
             Self::Taken { database } => format!("rename or drop {database} when nobody needs it any more"),
             Self::BadRoles { .. } => "restore from another vault or an older snapshot".to_owned(),
             Self::Interrupted { .. } => "run the same command again; it goes on".to_owned(),

@@ -37,7 +37,7 @@ pub fn restore_roles(server: &Server, script: &[u8]) -> Result<Roles, RestoreErr
         plan.without_attributes_of_superusers();
     }
     let quiet = if is_super {
-        "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic';
+        "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; \
             SET LOCAL log_min_duration_statement = -1; "
     } else {
         ""
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn statements_end_where_they_end() {
-        let script = "--\n-- a;
+        let script = "--\n-- a; \
             comment\n\\restrict x;y\nSET a = on;\nCREATE ROLE \"a;\"\"b\";\nCOMMENT ON ROLE x IS 'it''s; ok';\n\
                       COMMENT ON ROLE y IS E'a\\'; b';\n";
         let found = statements(script).unwrap();

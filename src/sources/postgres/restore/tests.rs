@@ -138,7 +138,7 @@ fn small(cluster: &Cluster) -> String {
     );
     cluster.execute("postgres", &role).unwrap();
     cluster.create_plain_database(&database).unwrap();
-    let sql = "CREATE TABLE t (id serial PRIMARY KEY, v text);
+    let sql = "CREATE TABLE t (id serial PRIMARY KEY, v text); \
         INSERT INTO t (v) SELECT 'x' || n FROM generate_series(1, 50) n";
     cluster.execute(&database, sql).unwrap();
     cluster.execute("postgres", &format!("ALTER DATABASE {database} OWNER TO {OWNER}")).unwrap();
@@ -306,9 +306,9 @@ fn what_was_stolen_is_burnt_and_named_without_its_value() {
     assert!(!format!("{keys:?}{hooks:?}").contains("demo-"), "no value of a key or secret");
 
     // Which event a test would be, of those that each of them wants; neither address nor secret is shown.
-    let more = "INSERT INTO \"Webhooks\" VALUES ('hook3', '{\"url\": \"http://u:demo-@odd.example/?demo-\"}'),
-            ('hook4', '{\"active\": false, \"authorizedEvents\": {\"everything\": false,
-                \"specificEvents\": [\"PayoutCreated\"]}}'),
+    let more = "INSERT INTO \"Webhooks\" VALUES ('hook3', '{\"url\": \"http://u:demo-@odd.example/?demo-\"}'), \
+            ('hook4', '{\"active\": false, \"authorizedEvents\": {\"everything\": false, \
+                \"specificEvents\": [\"PayoutCreated\"]}}'), \
             ('hook5', '{\"authorizedEvents\": {\"specificEvents\": [\"InvoiceSettled\", \"InvoiceProcessing\"]}}')";
     cluster.execute("btcpaydb", more).unwrap();
     let endpoints = btcpay::endpoints(&server).unwrap();
@@ -327,13 +327,13 @@ fn what_was_stolen_is_burnt_and_named_without_its_value() {
     cluster.execute("btcpaydb", "DELETE FROM \"Webhooks\" WHERE \"Id\" IN ('hook3', 'hook4', 'hook5')").unwrap();
 
     // Every twentieth delivery failed. Of invoice 40 a later try got through; of 8 only that it was made was told.
-    let sql = "INSERT INTO \"WebhookDeliveries\" SELECT 'again', \"WebhookId\", \"Timestamp\" + interval '1 minute',
-        true,
+    let sql = "INSERT INTO \"WebhookDeliveries\" SELECT 'again', \"WebhookId\", \"Timestamp\" + interval '1 minute', \
+        true, \
             '{\"status\": \"HttpSuccess\", \"httpCode\": 200, \"request\": {\"type\": \"InvoiceSettled\"}}'
             FROM \"WebhookDeliveries\" d JOIN \"InvoiceWebhookDeliveries\" l ON l.\"DeliveryId\" = d.\"Id\"
-                JOIN \"Invoices\" i ON i.\"Id\" = l.\"InvoiceId\" WHERE get_orderid(i.\"Blob2\") = 'order-40';
-        INSERT INTO \"InvoiceWebhookDeliveries\" SELECT \"Id\",
-            'again' FROM \"Invoices\" WHERE get_orderid(\"Blob2\") = 'order-40';
+                JOIN \"Invoices\" i ON i.\"Id\" = l.\"InvoiceId\" WHERE get_orderid(i.\"Blob2\") = 'order-40'; \
+        INSERT INTO \"InvoiceWebhookDeliveries\" SELECT \"Id\", \
+            'again' FROM \"Invoices\" WHERE get_orderid(\"Blob2\") = 'order-40'; \
         UPDATE \"WebhookDeliveries\" SET \"Blob\" = \"Blob\" || '{\"request\": {\"type\": \"InvoiceCreated\"}}'
             WHERE \"Id\" IN (SELECT \"DeliveryId\" FROM \"InvoiceWebhookDeliveries\" l JOIN \"Invoices\" i ON i.\"Id\" = l.\"InvoiceId\"
                 WHERE get_orderid(i.\"Blob2\") = 'order-8')";

@@ -85,8 +85,8 @@ impl Endpoint {
 pub fn endpoints(server: &Server) -> Result<Vec<Endpoint>, RestoreError> {
     let tables = Tables::open(server, READ)?;
     let sql = format!(
-        "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''), coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true),
-            coalesce(w.\"Blob2\" ->> 'secret', w.\"Blob2\" ->> 'Secret', ''),
+        "SELECT w.\"Id\"::text, coalesce(w.\"Blob2\" ->> 'url', ''), coalesce(w.\"Blob2\" -> 'active' = 'true'::jsonb, true), \
+            coalesce(w.\"Blob2\" ->> 'secret', w.\"Blob2\" ->> 'Secret', ''), \
             (SELECT min(s.\"StoreId\"::text) FROM {} s WHERE s.\"WebhookId\" = w.\"Id\"), {WANTED}
         FROM {} w ORDER BY 1",
         tables.table("StoreWebhooks")?,

@@ -105,7 +105,7 @@ impl<'a> Worker<'a> {
         match std::str::from_utf8(statements) {
             Ok(text) if text.is_ascii() || self.encoding == "UTF8" => text.to_owned(),
             _ => format!(
-                "DO LANGUAGE plpgsql $relay$BEGIN EXECUTE pg_catalog.convert_from('\\x{}'::pg_catalog.bytea, '{}');
+                "DO LANGUAGE plpgsql $relay$BEGIN EXECUTE pg_catalog.convert_from('\\x{}'::pg_catalog.bytea, '{}'); \
                     END$relay$",
                 hex::encode(statements),
                 self.encoding

@@ -18,16 +18,16 @@ fn brought(schema: &str) -> (Cluster, Result<(Replayed, Proof), RestoreError>) {
 #[test]
 fn what_fails_after_the_rows_is_left_out_and_named() {
     let (_, brought) = brought(
-        "CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1), (2, 2);
-         CREATE FUNCTION later() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM public.t';
-         CREATE MATERIALIZED VIEW fails AS SELECT later() AS n; CREATE MATERIALIZED VIEW stands AS SELECT a FROM t;
-         ALTER TABLE t RENAME TO u;
-         CREATE FUNCTION et() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
-         CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION et(); COMMENT ON EVENT TRIGGER watch IS 'x';
-         CREATE PUBLICATION all_of_it FOR ALL TABLES; CREATE PUBLICATION picked FOR TABLE u;
-         CREATE FUNCTION raw() RETURNS int LANGUAGE internal AS 'pg_backend_pid';
-         CREATE FOREIGN DATA WRAPPER wrapper;
-         SET client_min_messages = error;
+        "CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1), (2, 2); \
+         CREATE FUNCTION later() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM public.t'; \
+         CREATE MATERIALIZED VIEW fails AS SELECT later() AS n; CREATE MATERIALIZED VIEW stands AS SELECT a FROM t; \
+         ALTER TABLE t RENAME TO u; \
+         CREATE FUNCTION et() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; \
+         CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION et(); COMMENT ON EVENT TRIGGER watch IS 'x'; \
+         CREATE PUBLICATION all_of_it FOR ALL TABLES; CREATE PUBLICATION picked FOR TABLE u; \
+         CREATE FUNCTION raw() RETURNS int LANGUAGE internal AS 'pg_backend_pid'; \
+         CREATE FOREIGN DATA WRAPPER wrapper; \
+         SET client_min_messages = error; \
          CREATE SUBSCRIPTION sub CONNECTION 'host=nowhere password=hunter2' PUBLICATION p WITH (connect = false)",
     );
     let (replayed, proof) = brought.unwrap();
@@ -62,13 +62,13 @@ fn what_fails_after_the_rows_is_left_out_and_named() {
 #[test]
 fn functions_find_what_they_find_in_service() {
     let (_, brought) = brought(
-        "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 9);
-         CREATE FUNCTION cnt() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM t';
-             CREATE MATERIALIZED VIEW mv AS SELECT cnt();
-         CREATE FUNCTION is_key(k text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT k <> ''''';
-         CREATE FUNCTION ok(k text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN is_key(k); END';
-         CREATE TABLE m (k text CHECK (ok(k)), g bool GENERATED ALWAYS AS (ok(k)) STORED);
-             INSERT INTO m VALUES ('Mnemonic');
+        "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 9); \
+         CREATE FUNCTION cnt() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM t'; \
+             CREATE MATERIALIZED VIEW mv AS SELECT cnt(); \
+         CREATE FUNCTION is_key(k text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT k <> '''''; \
+         CREATE FUNCTION ok(k text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN is_key(k); END'; \
+         CREATE TABLE m (k text CHECK (ok(k)), g bool GENERATED ALWAYS AS (ok(k)) STORED); \
+             INSERT INTO m VALUES ('Mnemonic'); \
          CREATE INDEX by_ok ON m (ok(k))",
     );
     let (replayed, proof) = brought.unwrap();
@@ -78,10 +78,10 @@ fn functions_find_what_they_find_in_service() {
 #[test]
 fn rows_that_are_refused_end_the_restore_and_are_not_shown() {
     let (cluster, brought) = brought(
-        "CREATE TABLE allowed (k text); INSERT INTO allowed VALUES ('abandon ability');
+        "CREATE TABLE allowed (k text); INSERT INTO allowed VALUES ('abandon ability'); \
          CREATE FUNCTION ok(k text) RETURNS bool LANGUAGE plpgsql AS
-            'BEGIN IF NOT EXISTS (SELECT FROM public.allowed a WHERE a.k = $1) THEN RAISE ''no %'', $1; END IF;
-                RETURN true; END';
+            'BEGIN IF NOT EXISTS (SELECT FROM public.allowed a WHERE a.k = $1) THEN RAISE ''no %'', $1; END IF; \
+                RETURN true; END'; \
          CREATE TABLE aaa (k text CHECK (ok(k))); INSERT INTO aaa VALUES ('abandon ability'); DELETE FROM allowed",
     );
     let error = brought.unwrap_err();

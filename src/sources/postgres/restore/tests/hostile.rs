@@ -112,7 +112,9 @@ fn nothing_of_a_dump_runs_with_more_rights_than_its_tables_need() {
 
     // The attack is one: whoever runs it as a superuser is taken over.
     new.execute("btcpaydb", "SELECT evil('x')").unwrap();
-    assert!(signs(&new, &marker).len() >= 3, "{:?}", signs(&new, &marker));
+    // The programs that it starts stand behind the scratch server's own walls.
+    let taken = signs(&new, &marker);
+    assert!(taken.contains(&"role taken_over".to_owned()), "{taken:?}");
 }
 
 /// A cast, an operator, an index on an expression, statistics, a policy: what a query of ours would call.

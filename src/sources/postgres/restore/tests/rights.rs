@@ -21,67 +21,67 @@ fn moved(roles: &str, database: &str, schema: &str) -> (Cluster, Cluster, Proved
     (old, new, proved)
 }
 
-const ROLES: &str =
-    "CREATE ROLE shop LOGIN; CREATE ROLE clerk LOGIN; CREATE ROLE reader; CREATE ROLE \"odd \"\"one\" LOGIN;
+const ROLES: &str = "CREATE ROLE shop LOGIN; CREATE ROLE clerk LOGIN; CREATE ROLE reader; CREATE ROLE \"odd \"\"one\" LOGIN; \
     CREATE ROLE chief LOGIN SUPERUSER";
 const SCHEMA: &str = "
-    CREATE SCHEMA own AUTHORIZATION clerk; GRANT USAGE ON SCHEMA own TO shop; GRANT CREATE ON SCHEMA public TO shop;
-    CREATE TABLE \"Invoices\" (id serial PRIMARY KEY, n text, secret text); ALTER TABLE \"Invoices\" OWNER TO shop;
-    INSERT INTO \"Invoices\" (n) SELECT 'x' || g FROM generate_series(1, 100) g;
-    GRANT SELECT ON \"Invoices\" TO reader WITH GRANT OPTION; GRANT UPDATE (n) ON \"Invoices\" TO clerk;
-    REVOKE DELETE ON \"Invoices\" FROM shop; GRANT INSERT ON \"Invoices\" TO PUBLIC;
-    SET ROLE reader; GRANT SELECT ON \"Invoices\" TO \"odd \"\"one\"; RESET ROLE;
-    CREATE TABLE own.kept (a int); ALTER TABLE own.kept OWNER TO clerk; CREATE TABLE chiefs (a int);
-    ALTER TABLE chiefs OWNER TO chief; CREATE VIEW own.seen AS SELECT n FROM \"Invoices\";
-        ALTER VIEW own.seen OWNER TO \"odd \"\"one\";
-    CREATE FUNCTION f(a int, b text) RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION f(int, text) OWNER TO clerk;
-    REVOKE EXECUTE ON FUNCTION f(int, text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION f(int, text) TO reader;
-    CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'; ALTER PROCEDURE p() OWNER TO shop;
-    CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int); ALTER AGGREGATE total(int) OWNER TO clerk;
-    CREATE AGGREGATE number(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0');
-        ALTER AGGREGATE number(*) OWNER TO clerk;
-    CREATE TYPE colour AS ENUM ('red'); ALTER TYPE colour OWNER TO shop; CREATE DOMAIN few AS int CHECK (VALUE < 9);
-    ALTER DOMAIN few OWNER TO clerk; CREATE TYPE pair AS (a int, b int); ALTER TYPE pair OWNER TO clerk;
-    CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
-        ALTER OPERATOR ### (int, int) OWNER TO clerk;
-    CREATE COLLATION mine FROM \"C\"; ALTER COLLATION mine OWNER TO clerk;
-    CREATE TEXT SEARCH CONFIGURATION tongue (COPY = simple); ALTER TEXT SEARCH CONFIGURATION tongue OWNER TO clerk;
-    CREATE STATISTICS two ON id, n FROM \"Invoices\"; ALTER STATISTICS two OWNER TO clerk;
-    CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM \"Invoices\";
-        ALTER MATERIALIZED VIEW counted OWNER TO shop;
-    CREATE SEQUENCE loose; ALTER SEQUENCE loose OWNER TO clerk; GRANT USAGE ON SEQUENCE loose TO shop;
-    SELECT lo_create(4711); ALTER LARGE OBJECT 4711 OWNER TO clerk; GRANT SELECT ON LARGE OBJECT 4711 TO shop;
-        SELECT lo_create(4712);
-    ALTER DEFAULT PRIVILEGES FOR ROLE chief IN SCHEMA public GRANT SELECT ON TABLES TO reader;
-    ALTER DEFAULT PRIVILEGES FOR ROLE shop REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
-    ALTER DEFAULT PRIVILEGES FOR ROLE clerk GRANT USAGE ON SEQUENCES TO shop WITH GRANT OPTION;
+    CREATE SCHEMA own AUTHORIZATION clerk; GRANT USAGE ON SCHEMA own TO shop; GRANT CREATE ON SCHEMA public TO shop; \
+    CREATE TABLE \"Invoices\" (id serial PRIMARY KEY, n text, secret text); ALTER TABLE \"Invoices\" OWNER TO shop; \
+    INSERT INTO \"Invoices\" (n) SELECT 'x' || g FROM generate_series(1, 100) g; \
+    GRANT SELECT ON \"Invoices\" TO reader WITH GRANT OPTION; GRANT UPDATE (n) ON \"Invoices\" TO clerk; \
+    REVOKE DELETE ON \"Invoices\" FROM shop; GRANT INSERT ON \"Invoices\" TO PUBLIC; \
+    SET ROLE reader; GRANT SELECT ON \"Invoices\" TO \"odd \"\"one\"; RESET ROLE; \
+    CREATE TABLE own.kept (a int); ALTER TABLE own.kept OWNER TO clerk; CREATE TABLE chiefs (a int); \
+    ALTER TABLE chiefs OWNER TO chief; CREATE VIEW own.seen AS SELECT n FROM \"Invoices\"; \
+        ALTER VIEW own.seen OWNER TO \"odd \"\"one\"; \
+    CREATE FUNCTION f(a int, b text) RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+    ALTER FUNCTION f(int, text) OWNER TO clerk; \
+    REVOKE EXECUTE ON FUNCTION f(int, text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION f(int, text) TO reader; \
+    CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'; ALTER PROCEDURE p() OWNER TO shop; \
+    CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int); ALTER AGGREGATE total(int) OWNER TO clerk; \
+    CREATE AGGREGATE number(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0'); \
+        ALTER AGGREGATE number(*) OWNER TO clerk; \
+    CREATE TYPE colour AS ENUM ('red'); ALTER TYPE colour OWNER TO shop; CREATE DOMAIN few AS int CHECK (VALUE < 9); \
+    ALTER DOMAIN few OWNER TO clerk; CREATE TYPE pair AS (a int, b int); ALTER TYPE pair OWNER TO clerk; \
+    CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl); \
+        ALTER OPERATOR ### (int, int) OWNER TO clerk; \
+    CREATE COLLATION mine FROM \"C\"; ALTER COLLATION mine OWNER TO clerk; \
+    CREATE TEXT SEARCH CONFIGURATION tongue (COPY = simple); ALTER TEXT SEARCH CONFIGURATION tongue OWNER TO clerk; \
+    CREATE STATISTICS two ON id, n FROM \"Invoices\"; ALTER STATISTICS two OWNER TO clerk; \
+    CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM \"Invoices\"; \
+        ALTER MATERIALIZED VIEW counted OWNER TO shop; \
+    CREATE SEQUENCE loose; ALTER SEQUENCE loose OWNER TO clerk; GRANT USAGE ON SEQUENCE loose TO shop; \
+    SELECT lo_create(4711); ALTER LARGE OBJECT 4711 OWNER TO clerk; GRANT SELECT ON LARGE OBJECT 4711 TO shop; \
+        SELECT lo_create(4712); \
+    ALTER DEFAULT PRIVILEGES FOR ROLE chief IN SCHEMA public GRANT SELECT ON TABLES TO reader; \
+    ALTER DEFAULT PRIVILEGES FOR ROLE shop REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; \
+    ALTER DEFAULT PRIVILEGES FOR ROLE clerk GRANT USAGE ON SEQUENCES TO shop WITH GRANT OPTION; \
     COMMENT ON TABLE \"Invoices\" IS 'it''s; ours'";
-const DATABASE: &str = "ALTER DATABASE btcpaydb OWNER TO shop; REVOKE CONNECT ON DATABASE btcpaydb FROM PUBLIC;
-    GRANT CONNECT, TEMP ON DATABASE btcpaydb TO reader; ALTER DATABASE btcpaydb CONNECTION LIMIT 17;
-    COMMENT ON DATABASE btcpaydb IS 'the shop''s [main]';
-        ALTER DATABASE btcpaydb SET search_path = \"odd name\", public;
-    ALTER DATABASE btcpaydb SET statement_timeout = '1ms';
-        ALTER DATABASE btcpaydb SET default_transaction_read_only = on;
-    ALTER DATABASE btcpaydb SET quote_all_identifiers = on;
-        ALTER DATABASE btcpaydb SET idle_in_transaction_session_timeout = '1ms';
+const DATABASE: &str = "ALTER DATABASE btcpaydb OWNER TO shop; REVOKE CONNECT ON DATABASE btcpaydb FROM PUBLIC; \
+    GRANT CONNECT, TEMP ON DATABASE btcpaydb TO reader; ALTER DATABASE btcpaydb CONNECTION LIMIT 17; \
+    COMMENT ON DATABASE btcpaydb IS 'the shop''s [main]'; \
+        ALTER DATABASE btcpaydb SET search_path = \"odd name\", public; \
+    ALTER DATABASE btcpaydb SET statement_timeout = '1ms'; \
+        ALTER DATABASE btcpaydb SET default_transaction_read_only = on; \
+    ALTER DATABASE btcpaydb SET quote_all_identifiers = on; \
+        ALTER DATABASE btcpaydb SET idle_in_transaction_session_timeout = '1ms'; \
     ALTER ROLE clerk IN DATABASE btcpaydb SET work_mem = '7MB'";
 
 /// What the catalogue says of owners and rights, by queries that the program does not use.
 fn seen(cluster: &Cluster) -> Vec<Vec<Option<String>>> {
     let lists = [
-        "SELECT relname::text, relowner::regrole::text, coalesce(relacl,
+        "SELECT relname::text, relowner::regrole::text, coalesce(relacl, \
             acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner))::text
-            FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'own'::regnamespace) AND relkind IN ('r',
+            FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'own'::regnamespace) AND relkind IN ('r', \
                 'v', 'm', 'S')",
-        "SELECT proname::text, proowner::regrole::text, coalesce(proacl, acldefault('f',
+        "SELECT proname::text, proowner::regrole::text, coalesce(proacl, acldefault('f', \
             proowner))::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
         "SELECT attrelid::regclass::text || attname::text, attacl::text, '' FROM pg_attribute WHERE attacl IS NOT NULL",
-        "SELECT nspname::text, nspowner::regrole::text, nspacl::text FROM pg_namespace WHERE nspname IN ('public',
+        "SELECT nspname::text, nspowner::regrole::text, nspacl::text FROM pg_namespace WHERE nspname IN ('public', \
             'own')",
-        "SELECT typname::text, typowner::regrole::text,
+        "SELECT typname::text, typowner::regrole::text, \
             typacl::text FROM pg_type WHERE typnamespace = 'public'::regnamespace",
         "SELECT oid::text, lomowner::regrole::text, lomacl::text FROM pg_largeobject_metadata",
-        "SELECT defaclrole::regrole::text, defaclnamespace::regnamespace::text || defaclobjtype::text,
+        "SELECT defaclrole::regrole::text, defaclnamespace::regnamespace::text || defaclobjtype::text, \
             defaclacl::text FROM pg_default_acl",
         "SELECT collname::text, collowner::regrole::text, '' FROM pg_collation WHERE collname = 'mine'",
         "SELECT stxname::text, stxowner::regrole::text, '' FROM pg_statistic_ext",
@@ -107,7 +107,7 @@ fn everything_is_whose_it_was_and_everybody_may_what_they_might() {
     assert_eq!(proved.proof.unsettled, []);
     let (server, snapshot, interrupt) = (server(&new), snapshot(), Interrupt::new());
     landing(&server, "btcpaydb", &snapshot, &interrupt).swap(proved).unwrap();
-    let own = "SELECT datname, datdba::regrole::text, datacl::text, datconnlimit::text,
+    let own = "SELECT datname, datdba::regrole::text, datacl::text, datconnlimit::text, \
             regexp_replace(shobj_description(oid, 'pg_database'), ' \\[relay-backup: .*', '')
         FROM pg_database WHERE datname = 'btcpaydb'";
     assert_eq!(new.query("postgres", own).unwrap(), old.query("postgres", own).unwrap());
@@ -134,9 +134,9 @@ fn what_cannot_be_given_back_is_named_with_its_statement() {
     let (server, snapshot, interrupt) = (server(&new), snapshot(), Interrupt::new());
     let landing = landing(&server, "btcpaydb", &snapshot, &interrupt);
     let fresh = landing.fresh_name();
-    let tampered = "SET default_transaction_read_only = off; SET statement_timeout = 0;
-        ALTER TABLE own.kept OWNER TO shop;
-        GRANT DELETE ON \"Invoices\" TO shop; DROP VIEW own.seen; ALTER DATABASE DB CONNECTION LIMIT 3;
+    let tampered = "SET default_transaction_read_only = off; SET statement_timeout = 0; \
+        ALTER TABLE own.kept OWNER TO shop; \
+        GRANT DELETE ON \"Invoices\" TO shop; DROP VIEW own.seen; ALTER DATABASE DB CONNECTION LIMIT 3; \
             ALTER DATABASE DB RESET search_path";
     new.execute(&fresh, &tampered.replace("DB", &quote_name(&fresh))).unwrap();
     let old = Cluster::start(&std::env::temp_dir()).unwrap();
@@ -176,8 +176,7 @@ fn a_role_that_is_no_superuser_restores_what_it_may_and_names_the_rest() {
     let collected = read(&old, &["btcpaydb".to_owned()]);
     let (bytes, facts) = collected.dump("btcpaydb");
     let new = Cluster::start(&std::env::temp_dir()).unwrap();
-    let roles =
-        "CREATE ROLE keeper LOGIN CREATEDB CREATEROLE; CREATE ROLE reader LOGIN IN ROLE pg_read_all_data CREATEDB;
+    let roles = "CREATE ROLE keeper LOGIN CREATEDB CREATEROLE; CREATE ROLE reader LOGIN IN ROLE pg_read_all_data CREATEDB; \
         CREATE ROLE sly LOGIN CREATEDB IN ROLE pg_execute_server_program";
     new.execute("postgres", roles).unwrap();
     let as_role =
