@@ -356,10 +356,19 @@ impl Session {
         self.runtime.block_on(async {
             let stream = self.answer(doing, self.client.copy_out(sql)).await?;
             pin_mut!(stream);
-            while let Some(bytes) = self.answer(doing, async { stream.next().await.transpose() }).await? {
-                take(&bytes)?;
-            }
-            Ok(())
+            // Rows come one by one, by the million: the whole of it is one wait, not each of them.
+            let mut refused = None;
+            let rows = async {
+                while let Some(bytes) = stream.next().await {
+                    if let Err(error) = take(&bytes?) {
+                        refused = Some(error);
+                        break;
+                    }
+                }
+                Ok(())
+            };
+            self.answer(doing, rows).await?;
+            refused.map_or(Ok(()), Err)
         })
     }
 

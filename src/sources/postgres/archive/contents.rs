@@ -9,8 +9,8 @@ use std::io::{self, Read};
 /// Most memory that the statements of a table of contents may need, in bytes: functions and views by the thousand, or
 /// one entry for each of some million large objects.
 const CONTENTS_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// How much is read at once while the table of contents lasts, in bytes.
-const READ_BYTES: usize = 64 * 1024;
+/// How much is read at once, in bytes.
+const READ_BYTES: usize = 256 * 1024;
 /// How much of a block is handed on at once at most, in bytes.
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -89,11 +89,13 @@ pub(in crate::sources::postgres) struct Reader<'r> {
     at: usize,
     /// Bytes of the chunk that have not been handed on yet.
     left: usize,
+    /// Whether the end of the rows or of the object was read, and not told yet.
+    is_over: bool,
 }
 
 impl<'r> Reader<'r> {
     pub(in crate::sources::postgres) fn new(from: &'r mut dyn Read) -> Self {
-        Self { from, ahead: Vec::new(), at: 0, left: 0 }
+        Self { from, ahead: Vec::new(), at: 0, left: 0, is_over: false }
     }
 
     /// Header and table of contents.
@@ -178,17 +180,27 @@ impl<'r> Reader<'r> {
 
     /// The next piece of the rows or of the object that was begun; none at its end.
     pub(in crate::sources::postgres) fn piece(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
-        if self.left == 0 {
-            let mut header = [0; INT_LENGTH];
-            self.exact(&mut header)?;
-            self.left = chunk_length(&header)?;
+        let mut piece = Vec::new();
+        // Servers up to 15 are dumped with a chunk for each row: many of them make a piece.
+        while !self.is_over && piece.len() < PIECE_BYTES {
             if self.left == 0 {
-                return Ok(None);
+                let mut header = [0; INT_LENGTH];
+                self.exact(&mut header)?;
+                self.left = chunk_length(&header)?;
+                self.is_over = self.left == 0;
+                continue;
             }
+            let begin = piece.len();
+            piece.reserve(PIECE_BYTES - begin);
+            piece.resize(begin + self.left.min(PIECE_BYTES - begin), 0);
+            let part = piece.get_mut(begin..).unwrap_or_default();
+            self.exact(part)?;
+            self.left -= part.len();
         }
-        let mut piece = vec![0; self.left.min(PIECE_BYTES)];
-        self.exact(&mut piece)?;
-        self.left -= piece.len();
+        if piece.is_empty() {
+            self.is_over = false;
+            return Ok(None);
+        }
         Ok(Some(piece))
     }
 
@@ -208,6 +220,10 @@ impl<'r> Reader<'r> {
     }
 
     fn exact(&mut self, into: &mut [u8]) -> Result<(), ReadError> {
+        // A small part is not worth a call to the system of its own.
+        if self.ahead.len() - self.at < into.len() && into.len() < READ_BYTES {
+            self.more(READ_BYTES)?;
+        }
         let ahead = self.ahead.get(self.at..).unwrap_or_default();
         let count = ahead.len().min(into.len());
         let (first, rest) = into.split_at_mut(count);
