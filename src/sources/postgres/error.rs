@@ -175,6 +175,13 @@ impl PostgresError {
                     a vacuum): run the backup again when that has ended"
                     .to_owned(),
             ),
+            Self::Query { source, database, .. } if source.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) => {
+                Some(format!(
+                    "a name in {database} is not UTF-8, and its encoding, SQL_ASCII, does not tell what it is: rename what has \
+                     letters beyond ASCII (psql -d {database} -c \"SELECT relname FROM pg_class WHERE relname ~ '[^ -~]'\"), \
+                     or move to a database in UTF8"
+                ))
+            }
             Self::Restless { .. } => Some("run the backup again when the migration has ended".to_owned()),
             Self::Dump { source: ExecError::Failed { stderr, .. }, .. } => dump_hint(stderr),
             Self::Archive { source, .. } => source.hint(),
@@ -207,6 +214,13 @@ fn dump_hint(stderr: &str) -> Option<String> {
 }
 
 fn connect_hint(error: &Said, database: &str) -> Option<String> {
+    if error.to_string().contains("no encryption") {
+        return Some(
+            "the server wants TLS on this way, and this program speaks to servers of this machine only: name the socket's \
+             folder in the URL, such as host=/run/postgresql"
+                .to_owned(),
+        );
+    }
     let Some(code) = error.code() else {
         return Some(
             "see that PostgreSQL runs and that `host` names its socket folder, such as /run/postgresql".to_owned(),

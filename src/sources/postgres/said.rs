@@ -21,6 +21,11 @@ pub struct Said {
 }
 
 impl Said {
+    #[cfg(test)]
+    pub(super) fn for_test(text: &str) -> Self {
+        Self { code: None, text: text.to_owned(), hint: None, is_closed: false }
+    }
+
     /// The code, where a server spoke.
     pub fn code(&self) -> Option<&SqlState> {
         self.code.as_ref()

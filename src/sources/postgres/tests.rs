@@ -510,6 +510,46 @@ fn a_dump_that_breaks_off_is_an_error_and_a_role_that_is_gone_is_named() {
 }
 
 #[test]
+fn a_name_that_is_no_text_is_refused_with_what_to_do() {
+    let cluster = shared();
+    let database = unique("bytes");
+    let sql = format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'");
+    cluster.execute("postgres", &sql).unwrap();
+    let sql = "DO $$ BEGIN EXECUTE 'CREATE TABLE \"' || convert_from('\\xe4', 'SQL_ASCII') || '\" (a int)'; END $$";
+    cluster.execute(&database, sql).unwrap();
+    let collected = read(&cluster, std::slice::from_ref(&database));
+    let failed = collected.failed();
+    let hint = failed[0].hint.as_deref().unwrap();
+    assert!(hint.contains("SQL_ASCII") && hint.contains("rename"), "{failed:?}");
+}
+
+#[test]
+fn a_server_that_wants_tls_is_told_apart() {
+    let cluster = Cluster::start(&std::env::temp_dir()).unwrap();
+    let hba = cluster.folder().join("data/pg_hba.conf");
+    std::fs::write(&hba, "local all postgres trust\nlocal all all peer\n").unwrap();
+    cluster.execute("postgres", "CREATE ROLE nobodys LOGIN; SELECT pg_reload_conf()").unwrap();
+    let url = cluster.url("postgres").replace("postgres@", "nobodys@");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let error = loop {
+        match Server::parse(&url, None).unwrap().connect() {
+            Ok(_) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            Ok(_) => panic!("it was let in"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.hint().unwrap().contains("peer"), "{error:?}");
+    let tls = PostgresError::Connect {
+        database: "x".to_owned(),
+        place: "here".to_owned(),
+        source: said::Said::for_test("FATAL: no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", no encryption"),
+    };
+    assert!(tls.hint().unwrap().contains("TLS"));
+}
+
+#[test]
 fn marks_are_read_without_a_dump_and_old_versions_are_no_error() {
     let cluster = shared();
     let database = unique("old");
