@@ -34,6 +34,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const SESSION_OPTIONS: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex \
      -c xmloption=content -c search_path= -c statement_timeout=0 -c lock_timeout=120000 \
      -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off \
+     -c standard_conforming_strings=on \
      -c default_transaction_deferrable=off -c quote_all_identifiers=off -c row_security=off \
      -c constraint_exclusion=off -c max_parallel_workers_per_gather=0";
 /// How long a session waits for a table that somebody holds exclusively, in milliseconds. Whoever comes later waits

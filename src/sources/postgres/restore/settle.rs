@@ -135,7 +135,7 @@ pub(super) fn compare(session: &Session, name: &str, facts: &DatabaseFacts) -> R
         what: "a default right".to_owned(),
         expected: "given".to_owned(),
         found: "not".to_owned(),
-        statement: Some(statement),
+        statement: Some(statement).filter(|statement| !statement.is_empty()),
     }));
     unsettled.extend(compare_database(name, &facts.owner, &noted.database, &rights::database(session)?));
     Ok(unsettled)
@@ -253,8 +253,12 @@ fn changes(wanted: &ObjectRights, found: &ObjectRights) -> Vec<Change> {
 }
 
 impl Change {
+    /// The statement; nothing where the notes have what is no right, which no server wrote.
     fn sql(&self, on: &str, owner: &str) -> String {
         let Grant { to, right, column, by, grantable } = &self.right;
+        if !is_words(right) || on.is_empty() {
+            return String::new();
+        }
         let who = if to.is_empty() { "PUBLIC".to_owned() } else { quote_name(to) };
         let column = column.as_ref().map(|column| format!(" ({})", quote_name(column))).unwrap_or_default();
         let statement = if self.is_grant {
@@ -278,9 +282,15 @@ impl Change {
             what: format!("the right {}{column} on {called} for {who}", self.right.right),
             expected: expected.to_owned(),
             found: found.to_owned(),
-            statement: Some(self.sql(on, owner)),
+            statement: Some(self.sql(on, owner)).filter(|statement| !statement.is_empty()),
         }
     }
+}
+
+/// Whether a text of the notes is made of SQL's own words, and so may stand in a statement as it is. Whoever signed the
+/// notes is not whoever runs the statement.
+fn is_words(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b' ')
 }
 
 /// Statements that make the found default rights the noted ones.
@@ -302,7 +312,9 @@ fn defaults(noted: &[DefaultRights], here: &[DefaultRights]) -> Vec<String> {
         let alter =
             format!("ALTER DEFAULT PRIVILEGES FOR ROLE {}{}", quote_name(&wanted.role), schema.unwrap_or_default());
         for change in changes(&as_object(Some(wanted)), &as_object(found)) {
-            statements.push(format!("{alter} {}", change.sql(&wanted.of, &change.right.by)));
+            let of = if is_words(&wanted.of) { wanted.of.as_str() } else { "" };
+            let grant = change.sql(of, &change.right.by);
+            statements.push(if grant.is_empty() { grant } else { format!("{alter} {grant}") });
         }
     }
     statements
@@ -337,6 +349,24 @@ mod tests {
 
     fn grant(to: &str, right: &str, by: &str) -> Grant {
         Grant { to: to.to_owned(), right: right.to_owned(), column: None, by: by.to_owned(), grantable: false }
+    }
+
+    #[test]
+    fn nothing_of_the_notes_becomes_a_statement_of_its_own() {
+        let evil = "SELECT ON t TO x; DROP DATABASE y";
+        let change = Change { is_grant: true, right: grant("a", evil, "shop") };
+        assert_eq!(change.sql("TABLE t", "shop"), "");
+        assert_eq!(change.told("table t", "TABLE t", "shop").statement, None);
+        let quoted = Change { is_grant: true, right: grant("a\"; DROP DATABASE y", "SELECT", "shop") };
+        assert_eq!(quoted.sql("TABLE t", "shop"), "GRANT SELECT ON TABLE t TO \"a\"\"; DROP DATABASE y\"");
+        let noted = DefaultRights {
+            role: "shop".to_owned(),
+            schema: None,
+            of: "TABLES TO x; DROP DATABASE y".to_owned(),
+            granted: vec![grant("a", "SELECT", "shop")],
+            taken: vec![],
+        };
+        assert_eq!(defaults(&[noted], &[]), [""]);
     }
 
     #[test]
