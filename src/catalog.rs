@@ -382,7 +382,7 @@ impl Inner {
 
     fn snapshots(&self, vault: &VaultId) -> rusqlite::Result<Vec<names::RawSnapshot>> {
         let sql = "SELECT snapshots.id, manifest, complete, created, sequence FROM snapshots
-            JOIN vaults ON vaults.n = snapshots.vault WHERE vaults.id = ?1 ORDER BY snapshots.id";
+            JOIN vaults ON vaults.n = snapshots.vault WHERE vaults.id = ?1 ORDER BY snapshots.sequence, snapshots.id";
         self.connection.prepare_cached(sql)?.query_map([vault.as_str()], names::RawSnapshot::read)?.collect()
     }
 

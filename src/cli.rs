@@ -297,6 +297,9 @@ pub struct Verify {
     /// How deep to look.
     #[arg(long, value_enum, default_value = "present")]
     pub depth: Depth,
+    /// A witness that `backup` printed, or a file with some: vaults that were set back to an earlier state are told.
+    #[arg(long, value_name = "LINE|FILE")]
+    pub witness: Vec<String>,
     /// Where to read from.
     #[command(flatten)]
     pub from: From,
@@ -359,6 +362,10 @@ pub struct Restore {
     /// Take a guard's refusal upon yourself, in your own words: twin, freshness, space, payout.
     #[arg(long, value_name = "GUARD=\"WHY\"")]
     pub accept: Vec<String>,
+    /// A witness that `backup` printed, or a file with some. A final snapshot's channel database moves only with the one
+    /// of its own taking.
+    #[arg(long, value_name = "LINE|FILE")]
+    pub witness: Vec<String>,
     /// A folder with scenario files of your own, NAME.toml.
     #[arg(long, value_name = "DIR")]
     pub scenarios: Option<PathBuf>,

@@ -16,7 +16,7 @@ pub mod show;
 pub mod verify;
 
 use crate::base::interrupt::Interrupt;
-use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
+use crate::base::limits::{SMALL_OBJECT_BYTES_MAX, WITNESSES_BYTES_MAX};
 use crate::base::secret::Secret;
 use crate::base::{clock::Clock, fsio};
 use crate::cli::{self, Global, Verb};
@@ -28,6 +28,7 @@ use crate::policy::{self as policies, Policy};
 use crate::seal::identity::Identities;
 use crate::seal::sign::VerifyingKey;
 use crate::ui::Answer;
+use crate::witness;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -82,7 +83,31 @@ impl Edge<'_> {
     /// Where to read from, checked.
     pub fn from(&self, from: &cli::From) -> Result<reading::From, Failure> {
         let keys = from.signing_key.iter().map(|text| signing_key(text)).collect::<Result<_, _>>()?;
-        Ok(reading::From { vault: from.vault.clone(), node: from.node.clone(), signing_keys: keys })
+        Ok(reading::From {
+            vault: from.vault.clone(),
+            node: from.node.clone(),
+            signing_keys: keys,
+            witnesses: Vec::new(),
+        })
+    }
+
+    /// Where to read from, with the witnesses that were given: each as a line, or as a file that holds some.
+    pub fn from_and_witnesses(&self, from: &cli::From, given: &[String]) -> Result<reading::From, Failure> {
+        let mut witnesses = Vec::new();
+        for text in given {
+            let is_line = text.trim_start().starts_with(witness::MARK);
+            let found = if is_line {
+                witness::find(text)
+            } else {
+                let bytes = fsio::read(Path::new(text), WITNESSES_BYTES_MAX)?;
+                witness::find(&String::from_utf8_lossy(&bytes))
+            };
+            witnesses.extend(found.map_err(|error| Failure {
+                hint: Some("it is the line after `Witness:` that `backup` prints, whole".into()),
+                ..Failure::usage(format!("--witness: {error}"))
+            })?);
+        }
+        Ok(reading::From { witnesses, ..self.from(from)? })
     }
 
     /// The identities given; none when none were.

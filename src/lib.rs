@@ -39,6 +39,7 @@ pub mod sources;
 pub mod target;
 pub mod ui;
 pub mod vault;
+pub mod witness;
 
 use base::interrupt::Interrupt;
 use clap::Parser;

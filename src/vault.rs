@@ -331,6 +331,14 @@ impl Vault {
         }
     }
 
+    /// Whether things in it are dated by this machine's own clock, as on a disk of its own.
+    pub fn is_dated_by_this_machine(&self) -> bool {
+        match &self.0.store {
+            Store::Folder(store) => store.is_local(),
+            Store::Objects(_) => false,
+        }
+    }
+
     /// Calls `each` for everything below a prefix, in no order and with no memory kept; the listing that comes back has
     /// only the strangers. What was handed on counts only when this returned `Ok`.
     pub fn visit(&self, prefix: &Prefix, each: &mut dyn FnMut(Listed)) -> Result<Listing, VaultError> {

@@ -25,3 +25,4 @@ mod silent_failures;
 mod sources;
 mod stock_tools;
 mod webhooks;
+pub(crate) mod witness;

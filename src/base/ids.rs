@@ -20,8 +20,12 @@ pub struct BadId {
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+        text_id!($(#[$doc])* $name, $what, $rule, $check, |_| 0);
+    };
+    // `rank` comes before the text where two are put in order.
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr, $rank:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -29,6 +33,17 @@ macro_rules! text_id {
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                let rank: fn(&str) -> u64 = $rank;
+                rank(&self.0).cmp(&rank(&other.0)).then_with(|| self.0.cmp(&other.0))
+            }
+        }
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
             }
         }
         impl FromStr for $name {
@@ -149,14 +164,20 @@ text_id!(
     |text| text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
 );
 text_id!(
-    /// The name of a snapshot: UTC time and the node's sequence number, `20261120T051200Z-000042`. Sorts by time.
+    /// The name of a snapshot: UTC time and the node's sequence number, `20261120T051200Z-000042`. Comes after another by
+    /// its number, whatever the host's clock said; of two with one number, by the time.
     SnapshotId, "snapshot id", "expected yyyymmddThhmmssZ-nnnnnn",
     |text| {
         let b = text.as_bytes();
         b.len() >= 23 && b.len() <= 27 && b[8] == b'T' && b[15] == b'Z' && b[16] == b'-'
             && b[..8].iter().chain(&b[9..15]).chain(&b[17..]).all(u8::is_ascii_digit)
-    }
+    },
+    sequence_of
 );
+
+fn sequence_of(id: &str) -> u64 {
+    id.get(17..).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
 
 impl SnapshotId {
     /// Makes the id of the snapshot with this sequence number, taken at this moment.
@@ -166,7 +187,12 @@ impl SnapshotId {
 
     /// The per-node sequence number.
     pub fn sequence(&self) -> u64 {
-        self.0[17..].parse().unwrap_or(0)
+        sequence_of(&self.0)
+    }
+
+    /// When its run began, by the host's clock; `None` where its text names no moment.
+    pub fn moment(&self) -> Option<Timestamp> {
+        super::clock::from_compact(self.0.get(..16)?)
     }
 }
 

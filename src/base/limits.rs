@@ -17,6 +17,8 @@ pub const PRECIOUS_BYTES_MAX: u64 = 64 * 1024;
 pub const MANIFEST_BYTES_MAX: u64 = 768 * 1024 * 1024;
 /// Largest sealed notes that are read, in bytes.
 pub const NOTES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Largest file that witnesses are looked for in, such as a log of many runs, in bytes.
+pub const WITNESSES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest small file of a vault (keys, signatures, `vault.json`) that is read, in bytes.
 pub const SMALL_OBJECT_BYTES_MAX: u64 = 1024 * 1024;
 /// Largest sequence number that is taken from a snapshot's name alone: a backup a minute reaches it after 1,900

@@ -116,7 +116,7 @@ fn root(below: Option<&Path>) -> Result<Root, Failure> {
 fn reader(edge: &Edge<'_>, args: &Restore) -> Result<Reader, Failure> {
     let context = edge.context();
     let policy = edge.policy_if_any(&args.from)?;
-    let mut from = edge.from(&args.from)?;
+    let mut from = edge.from_and_witnesses(&args.from, &args.witness)?;
     if from.signing_keys.is_empty() && policy.is_none() && std::io::stdin().is_terminal() {
         from.signing_keys.push(confirmed_key(edge, &from)?);
     }
@@ -196,6 +196,10 @@ fn command(global: &Global, args: &Restore, scenario: &str) -> String {
     add("--policy", place(&global.policy));
     add("--vault", args.from.vault.clone());
     add("--node", args.from.node.clone());
+    args.witness.iter().for_each(|witness| {
+        let is_line = witness.trim_start().starts_with(crate::witness::MARK);
+        add("--witness", if is_line { Some(witness.trim().to_owned()) } else { place(&Some(PathBuf::from(witness))) });
+    });
     args.from.signing_key.iter().for_each(|key| add("--signing-key", Some(key.clone())));
     text
 }

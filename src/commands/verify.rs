@@ -30,7 +30,7 @@ pub fn run(edge: &Edge<'_>, args: &Verify) -> Result<Answer, Failure> {
     };
     let context = edge.context();
     let policy = edge.policy_if_any(&args.from)?;
-    let reader = Reader::open(&context, policy.as_ref(), &edge.from(&args.from)?)?;
+    let reader = Reader::open(&context, policy.as_ref(), &edge.from_and_witnesses(&args.from, &args.witness)?)?;
     let request = Request { which, depth, identities: identities.as_ref(), scratch: &edge.scratch };
     Ok(Answer::Verify(verify::verify(&context, policy.as_ref(), &reader, &request)?))
 }

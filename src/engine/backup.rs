@@ -19,18 +19,20 @@ use super::progress::Event;
 use super::reading::absent_vault;
 use super::state::HostState;
 use super::stores::Stores;
-use super::survey::{Survey, believe, catalog_failed, disbelieved, open_catalog, survey};
+use super::survey::{Survey, believe, catalog_failed, disbelieved, from_the_future, open_catalog, survey};
 use super::{Context, Error};
-use crate::base::ids::{Sha256Hex, SnapshotId, VaultId};
+use crate::base::ids::{InstanceId, Sha256Hex, SnapshotId, VaultId};
+use crate::base::limits::CLOCK_SLACK;
 use crate::catalog::Catalog;
 use crate::manifest::Attested;
 use crate::policy::{Policy, SourceKind, SourcePolicy, VaultPolicy, Via};
 use crate::report::{Finding, Level};
 use crate::target::Root;
 use crate::vault::Vault;
+use crate::witness::{State, Witness};
 use draft::{Draft, Prepared};
 use jiff::Timestamp;
-use parting::Begun;
+use parting::{Already, Begun};
 use reading::Reading;
 use report::{artifact_row, vault_rows};
 
@@ -92,7 +94,7 @@ fn take(
     let mut departure = None;
     if parting::is_final(&request.trigger) {
         match parting::begin(context, policy, &state, &root)? {
-            Begun::Already(snapshot, parting, found) => return Ok(run.already(&snapshot, parting, found)),
+            Begun::Already(already) => return Ok(run.already(&state, *already)),
             Begun::Still(still) => departure = Some(still),
         }
     } else {
@@ -112,7 +114,7 @@ fn take(
         sequence = parting::unmarked(policy, &ready, run.created, sequence)?;
     }
     let snapshot = SnapshotId::new(run.created, sequence);
-    findings.extend(clock_behind(&heads, &snapshot));
+    findings.extend(clock_behind(&heads, run.created));
     if departure.is_some() {
         if let Some(hindrance) = parting::vaults_hinder(policy, &run.written, &targets, &findings) {
             return run.hindered(&targets, (departure, findings), hindrance);
@@ -180,6 +182,10 @@ impl Run<'_> {
             return self.hindered(targets, (departure, findings), hindrance);
         }
         let prepared = draft.prepare(&read, targets, heads, &findings)?;
+        if let Err(error) = draft.state.about_to_commit(&draft.snapshot) {
+            let message = format!("what this host is about to commit could not be noted: {}", chain(&error));
+            findings.push(Finding::new(Level::Degraded, "state-not-kept", draft.snapshot.as_str(), message));
+        }
         // From here on lightningd cannot start: the first vault that takes the manifest makes it final.
         let gone = departure.map(|departure| departure.raise(context, draft.state, &draft.snapshot)).transpose()?;
         context.tell(Event::Step("committing".into()));
@@ -196,7 +202,13 @@ impl Run<'_> {
         let committed = targets.iter().filter(|target| whole.iter().any(|name| name == target.vault.name().as_str()));
         self.stores.observe(context, committed.map(|target| (target.vault, &target.id)), &mut findings);
         findings.extend(too_few_copies(policy, &whole));
+        let manifest = Sha256Hex::of(prepared.text.as_bytes());
+        let says = parting::stands(draft.trigger, parting.as_ref().map(|parting| parting.outcome))
+            .filter(|_| !whole.is_empty())
+            .map(|stands| Witness::new(&policy.node, &draft.snapshot, stands, &manifest));
+        let witness = says.and_then(|says| bear_witness(draft.state, &says, &mut findings));
         Ok(BackupReport {
+            witness,
             node: policy.node.to_string(),
             snapshot: (!whole.is_empty()).then(|| draft.snapshot.to_string()),
             complete: draft.complete,
@@ -233,10 +245,14 @@ impl Run<'_> {
     }
 
     /// The report of a run that found its work done by an earlier one.
-    fn already(&self, snapshot: &SnapshotId, parting: Parting, findings: Vec<Finding>) -> BackupReport {
+    fn already(&self, state: &HostState, already: Already) -> BackupReport {
+        let Already { snapshot, manifest, parting, mut findings } = already;
         let whole: Vec<String> = self.written.iter().map(|vault| vault.name.to_string()).collect();
+        let says = Witness::new(&self.policy.node, &snapshot, State::Final, &manifest);
+        let witness = bear_witness(state, &says, &mut findings);
         let (snapshot, parting) = (Some(snapshot.to_string()), Some(parting));
         BackupReport {
+            witness,
             snapshot,
             complete: true,
             parting,
@@ -248,6 +264,7 @@ impl Run<'_> {
         BackupReport {
             node: self.policy.node.to_string(),
             snapshot: None,
+            witness: None,
             complete: false,
             created: self.created.to_string(),
             seconds: self.began.elapsed().as_secs_f64(),
@@ -258,6 +275,18 @@ impl Run<'_> {
             peak_memory_bytes: crate::base::memory::peak_bytes(),
             parting: None,
             findings,
+        }
+    }
+}
+
+/// The witness's line. One that cannot be kept is told: the kit then prints an older one.
+fn bear_witness(state: &HostState, says: &Witness, findings: &mut Vec<Finding>) -> Option<String> {
+    match state.bear_witness(says) {
+        Ok(line) => Some(line),
+        Err(error) => {
+            let message = format!("its witness could not be made or kept: {}", chain(&error));
+            findings.push(Finding::new(Level::Degraded, "witness-not-kept", says.snapshot.as_str(), message));
+            None
         }
     }
 }
@@ -314,6 +343,8 @@ fn open_vaults(context: &Context<'_>, written: &[&VaultPolicy]) -> Result<(Vec<V
 /// A vault's newest snapshot when the run began, and the largest sequence number it has seen.
 struct Head {
     newest: Option<(SnapshotId, Sha256Hex)>,
+    /// The snapshot with the latest date.
+    latest: Option<SnapshotId>,
     sequence: u64,
     attested: Vec<Attested>,
 }
@@ -329,6 +360,8 @@ fn look_at_vaults<'v>(
 ) -> Result<(Vec<Target<'v>>, Vec<Head>), Error> {
     let trusted = state.trusted(policy)?;
     let (mut targets, mut heads, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    // What this host knew before it looked; where its catalog does not know, nothing is concluded.
+    let before = catalog.newest_head().ok().flatten().map(|head| head.snapshot);
     for vault in vaults {
         context.check()?;
         context.tell(Event::Step(format!("looking at vault {}", vault.name())));
@@ -344,6 +377,7 @@ fn look_at_vaults<'v>(
             }
             Ok(Some((id, mut found))) => {
                 // What lies there already does not make this run fail, but somebody must look at it.
+                findings.extend(elsewhere(state, before.as_ref(), &found));
                 found.findings.iter_mut().for_each(|finding| finding.level = finding.level.min(Level::Degraded));
                 findings.append(&mut found.findings);
                 findings.extend(found.catalog_failure.as_ref().map(catalog_failed));
@@ -384,7 +418,7 @@ fn look_back(
     found: Survey,
 ) -> (Head, Vec<Finding>) {
     let mut findings = Vec::new();
-    let Survey { head: mut newest, mut sequence, mut attested, .. } = found;
+    let Survey { head: mut newest, latest, mut sequence, mut attested, .. } = found;
     match (catalog.head(id), catalog.newest_head()) {
         (Ok(Some(committed)), _) => {
             sequence = sequence.max(committed.snapshot.sequence());
@@ -414,7 +448,25 @@ fn look_back(
             }
         }
     }
-    (Head { newest, sequence, attested }, findings)
+    (Head { newest, latest, sequence, attested }, findings)
+}
+
+/// What is told where a vault holds a snapshot of this very installation that it never made: somebody else runs with a
+/// copy of its state.
+fn elsewhere(state: &HostState, before: Option<&SnapshotId>, found: &Survey) -> Option<Finding> {
+    let before = before?;
+    let is_strange = |(id, instance): &&(SnapshotId, InstanceId)| {
+        *instance == state.instance && id > before && !state.was_about_to_commit(id)
+    };
+    let (id, _) = found.learned.iter().find(is_strange)?;
+    let message = format!(
+        "{id} was made with this host's state and not by this host: its state folder was copied, and another machine backs up \
+         as this node too, or this machine was set back to an earlier copy of its disk"
+    );
+    Some(Finding::new(Level::Degraded, "state-copied", id.as_str(), message).with_hint(
+        "find the other machine; stop its backups, and make sure that only one of the two runs the node. Which one is meant to \
+         stay goes on; on the other, remove the state folder",
+    ))
 }
 
 /// The finding for two vaults of the policy that are one place, or of which one is a copy of the other.
@@ -435,17 +487,25 @@ pub(super) fn stranger(vault: &str, id: &VaultId) -> Finding {
         .with_hint("if you did not do this, compare its snapshots with another vault's before you trust it")
 }
 
-/// The finding for a newest snapshot that lies in the future: a clock is or was wrong.
-fn clock_behind(heads: &[Head], snapshot: &SnapshotId) -> Option<Finding> {
-    let newest = heads.iter().filter_map(|head| head.newest.as_ref().map(|(id, _)| id)).max()?;
-    (newest > snapshot).then(|| {
+/// What is told of snapshots that are dated after this moment: a clock is or was wrong. Their order does not hang on it.
+fn clock_behind(heads: &[Head], now: Timestamp) -> Option<Finding> {
+    let newest = heads.iter().filter_map(|head| head.newest.as_ref().map(|(id, _)| id)).max();
+    let latest = heads.iter().filter_map(|head| head.latest.as_ref()).max_by_key(|id| id.moment());
+    if let Some(newest) = newest.filter(|newest| is_ahead(newest, now)) {
         let message = format!(
-            "this host's clock says that it is earlier than the newest snapshot, {newest}: until that moment has passed, \
-             that one counts as the latest and not this"
+            "this host's clock says that it is earlier than the newest snapshot, {newest}: either this clock is behind, or it \
+             was ahead then"
         );
-        Finding::new(Level::Degraded, "clock-behind", snapshot.as_str(), message)
-            .with_hint("set the clock; if it was ahead before, restore by --snapshot ID and not by `latest`")
-    })
+        let hint = "set the clock; nothing else is needed: `latest` is the snapshot with the greatest number, which is \
+                    this one now, whatever its date";
+        return Some(Finding::new(Level::Degraded, "clock-behind", newest.as_str(), message).with_hint(hint));
+    }
+    latest.filter(|latest| is_ahead(latest, now)).map(|latest| from_the_future(latest.as_str(), latest))
+}
+
+fn is_ahead(id: &SnapshotId, now: Timestamp) -> bool {
+    let slack = jiff::SignedDuration::try_from(CLOCK_SLACK).unwrap_or(jiff::SignedDuration::MAX);
+    id.moment().is_some_and(|moment| moment.duration_since(now) > slack)
 }
 
 fn behind(vault: &str, reason: &str, hint: Option<String>) -> Finding {

@@ -4,7 +4,8 @@
 //! both may refuse, but never do both go on. Claims and revocations are not signed: the machine that restores may have
 //! no key, and a forged one can only make somebody refuse. Nothing here is ever removed.
 
-use crate::base::ids::{NodeName, SnapshotId, VaultName};
+use crate::base::fsio;
+use crate::base::ids::{NodeName, Sha256Hex, SnapshotId, VaultName};
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
 use crate::guard::facts::{Claim, Finality};
 use crate::manifest::Manifest;
@@ -13,6 +14,7 @@ use crate::vault::{Vault, VaultError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The trigger of a final snapshot's manifest. Only a run that stopped the node and stands behind its fence writes it.
 pub const FINAL: &str = "final";
@@ -23,8 +25,8 @@ const WHO_CHARS_MAX: usize = 200;
 /// Who writes a claim or a revocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
-    /// The same for every try of one run, so that a resumed run finds its own and takes it for nobody else's; new for
-    /// every other.
+    /// The same for every look of one run, and new for every other, also for one that goes on where this was cut off: of
+    /// two copies of one journal the first that goes on is then told from the other.
     pub random: [u8; 16],
     /// For a person: the machine's name, and what it is doing.
     pub who: &'a str,
@@ -103,40 +105,42 @@ struct Said {
     at: Timestamp,
 }
 
-/// Lays claim to a snapshot in every vault given, which must be all of the policy, and tells whether the claim is ours
-/// alone. Can be called again with the same random bytes. Ask [`finality`] after it, never before: a revocation that
+/// Lays claim to a snapshot in every vault given, which must be all of the policy, and tells whether nobody but us has
+/// one: `ours` are the random bytes of earlier runs that this one goes on from. Can be called again with the same bytes. Ask [`finality`] after it, never before: a revocation that
 /// comes in between would not be seen.
 pub fn take(
     vaults: &[Vault],
     node: &NodeName,
     snapshot: &SnapshotId,
     writer: &Writer<'_>,
+    ours: &[[u8; 16]],
 ) -> Result<Claim, ClaimError> {
     if vaults.is_empty() {
         return Err(ClaimError::NoVault { snapshot: snapshot.clone() });
     }
-    let ours = ObjectKey::claim(node, snapshot, writer.random);
+    let this = ObjectKey::claim(node, snapshot, writer.random);
     for vault in vaults {
-        write(vault, &ours, writer)?;
+        write(vault, &this, writer)?;
     }
     let mut marks = Marks::default();
     for vault in vaults {
         marks.add(vault, node, snapshot)?;
-        marks.must_hold(&ours, vault)?;
+        marks.must_hold(&this, vault)?;
     }
-    Ok(marks.standing(Some(&ours), snapshot))
+    let earlier = ours.iter().map(|random| ObjectKey::claim(node, snapshot, *random));
+    Ok(marks.standing(earlier.chain([this]), snapshot))
 }
 
-/// What [`take`] would come to if it were called now: it writes nothing. `random` is that of an interrupted run of
-/// ours, where there was one.
+/// What [`take`] would come to if it were called now: it writes nothing. `ours` are the random bytes of interrupted runs
+/// that this one goes on from.
 pub fn foresee(
     vaults: &[Vault],
     node: &NodeName,
     snapshot: &SnapshotId,
-    random: Option<[u8; 16]>,
+    ours: &[[u8; 16]],
 ) -> Result<Claim, ClaimError> {
-    let ours = random.map(|random| ObjectKey::claim(node, snapshot, random));
-    Ok(look(vaults, node, snapshot)?.standing(ours.as_ref(), snapshot))
+    let ours = ours.iter().map(|random| ObjectKey::claim(node, snapshot, *random));
+    Ok(look(vaults, node, snapshot)?.standing(ours, snapshot))
 }
 
 /// Whether a snapshot is a node's last state: it is marked so, is complete, and nobody took it back in any vault given.
@@ -206,9 +210,11 @@ impl Marks {
         Ok(())
     }
 
-    /// Whose the snapshot is, when this claim is ours.
-    fn standing(mut self, ours: Option<&ObjectKey>, snapshot: &SnapshotId) -> Claim {
-        ours.map(|ours| self.claims.remove(ours));
+    /// Whose the snapshot is, when these claims are ours.
+    fn standing(mut self, ours: impl Iterator<Item = ObjectKey>, snapshot: &SnapshotId) -> Claim {
+        for ours in ours {
+            self.claims.remove(&ours);
+        }
         if self.claims.is_empty() && self.unreadable == 0 {
             return Claim::OursAlone { snapshot: snapshot.clone() };
         }
@@ -232,6 +238,19 @@ impl Marks {
         let claims = self.claims.iter().map(|(key, mark)| format!("{} ({key})", mark.who));
         claims.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// This machine, for a person who must tell it from another, also from a copy of its disk: its name, and the first digits
+/// of its machine id (hashed, machine-id(5)) and of the id that the kernel made when it started.
+pub fn this_machine() -> String {
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let first = |text: String| text.chars().filter(char::is_ascii_hexdigit).take(8).collect::<String>();
+    let read = |path: &str| fsio::read(Path::new(path), SMALL_OBJECT_BYTES_MAX).ok();
+    let machine =
+        read("/etc/machine-id").map(|id| first(Sha256Hex::of(&[b"relay-backup ", &id[..]].concat()).to_string()));
+    let boot = read("/proc/sys/kernel/random/boot_id").map(|id| first(String::from_utf8_lossy(&id).into_owned()));
+    let told = |id: Option<String>| id.unwrap_or_else(|| "unknown".to_owned());
+    format!("{hostname} (machine {}, started as {})", told(machine), told(boot))
 }
 
 /// Who wrote it, as it says itself; anybody can have written anything, so it is made fit to be printed.

@@ -1,6 +1,6 @@
 //! What is there: the snapshots of the vaults, and what one of them holds.
 
-use super::reading::{From, Opened, Place, Reader, Wanted, look, not_believed, open_snapshot};
+use super::reading::{From, Opened, Place, Reader, Wanted, copies, look, not_believed, open_snapshot};
 use super::survey::{Disbelief, believe};
 use super::{Context, Error};
 use crate::base::ids::NodeName;
@@ -45,6 +45,7 @@ pub struct SnapshotLine {
 /// Lists the snapshots of the reader's node.
 pub fn list(context: &Context<'_>, reader: &Reader) -> Result<ListReport, Error> {
     let mut findings = reader.findings.clone();
+    findings.extend(copies(&reader.places));
     let mut snapshots = Vec::new();
     for (id, holders) in reader.snapshots()? {
         context.check()?;

@@ -17,9 +17,10 @@ use crate::report::{Finding, Level};
 use crate::seal::SealError;
 use crate::seal::identity::{EpochIdentity, Identities};
 use crate::seal::names::DedupKey;
-use crate::seal::sign::{Trusted, VerifyingKey};
+use crate::seal::sign::{Trusted, Verdict, VerifyingKey};
 use crate::vault::layout::{ObjectKey, Place as Found, Prefix, SnapshotFile};
 use crate::vault::{Vault, VaultError};
+use crate::witness::{Signed, Witness};
 use std::collections::BTreeMap;
 
 /// Which snapshot is meant.
@@ -40,6 +41,8 @@ pub struct From {
     pub node: Option<String>,
     /// Signing keys to trust besides.
     pub signing_keys: Vec<VerifyingKey>,
+    /// Witnesses to hold the vaults against.
+    pub witnesses: Vec<Signed>,
 }
 
 /// One vault that is read from.
@@ -73,6 +76,8 @@ pub struct Reader {
     pub findings: Vec<Finding>,
     /// How many vaults were asked.
     pub asked: usize,
+    /// What witnesses say that a person gave, each signed by a trusted key.
+    pub witnesses: Vec<Witness>,
 }
 
 impl Reader {
@@ -90,7 +95,9 @@ impl Reader {
         if keys.is_empty() {
             return Err(no_key(&places, &node));
         }
-        Ok(Self { node, places, trusted: Trusted::new(keys), findings, asked })
+        let trusted = Trusted::new(keys);
+        let witnesses = from.witnesses.iter().map(|signed| heard(signed, &node, &trusted)).collect::<Result<_, _>>()?;
+        Ok(Self { node, places, trusted, findings, asked, witnesses })
     }
 
     /// The names of the vaults, for messages.
@@ -167,6 +174,23 @@ impl Reader {
     }
 }
 
+/// What a witness says, when it is this node's and a trusted key signed it.
+fn heard(signed: &Signed, node: &NodeName, trusted: &Trusted) -> Result<Witness, Error> {
+    let says = &signed.says;
+    if says.node != *node {
+        return Err(Error::Usage(format!("the witness {says} is of node {}, and this is about {node}", says.node)));
+    }
+    let why = match trusted.judge_short(&says.content(), &signed.signature) {
+        Verdict::Good(_) => return Ok(says.clone()),
+        Verdict::Untrusted(key) => format!("it is signed by the key {key}, which is not trusted here"),
+        Verdict::Bad(why) => format!("its signature is wrong ({why}): a letter may be missing or changed"),
+    };
+    Err(Error::Usage(format!(
+        "the witness {says} cannot be believed: {why}. Compare it with what `relay-backup backup` printed, and the signing key \
+         with the kit"
+    )))
+}
+
 /// The vaults that answered.
 #[derive(Debug)]
 pub struct Looked {
@@ -218,6 +242,25 @@ pub fn look(context: &Context<'_>, policy: Option<&Policy>, from: &From) -> Resu
 pub fn absent_vault(name: &str) -> Finding {
     Finding::new(Level::Degraded, "no-vault", name, "there is no vault at its url")
         .with_hint("check the url (is it mounted?); `relay-backup init` on the node makes a new vault there")
+}
+
+/// The findings for vaults that have one id: they are one place, or one is a copy of the other, and count as one.
+pub fn copies(places: &[Place]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        if let Some(first) = places.iter().take(number).find(|first| first.id == place.id) {
+            let message = format!(
+                "it has the id of vault {}: the two are one place, or one is a copy of the other, so what is in both is there \
+                 once and not twice",
+                first.vault.name()
+            );
+            found.push(
+                Finding::new(Level::Degraded, "same-vault", place.vault.name().as_str(), message)
+                    .with_hint("give each vault a place of its own, and run `relay-backup init` for the new one"),
+            );
+        }
+    }
+    found
 }
 
 /// The finding for a vault that does not answer.

@@ -60,10 +60,13 @@ pub fn kit(policy: &Policy, now: jiff::Timestamp) -> Result<String, Error> {
             .push_str(&format!("<tr><td class=\"hex\">{recipient}</td><td class=\"hex\">{id}</td><td></td></tr>\n"));
     }
     let key = state.signing.public();
+    let witness =
+        state.witness()?.map_or("none yet: print this page again after a backup".to_owned(), |(_, line)| line);
     let filled = [
         ("{node}", escape(policy.node.as_str())),
         ("{printed}", now.strftime("%Y-%m-%d").to_string()),
         ("{key}", escape(&key.to_base64())),
+        ("{witness}", escape(&witness)),
         ("{key_id}", key.id().to_string()),
         ("{script_sha256}", Sha256Hex::of(SCRIPT.as_bytes()).to_string()),
         ("{vaults}", vaults),

@@ -14,11 +14,14 @@ use crate::seal::names::DedupKey;
 use crate::seal::recipients::Recipients;
 use crate::seal::sign::{SigningKey, Trusted, VerifyingKey};
 use crate::seal::{SealError, random};
+use crate::witness::{Signed, Witness};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 const FORMAT: u64 = 1;
+/// How many snapshots are remembered that this host was about to commit.
+const COMMITTING_MAX: usize = 32;
 
 /// Where things lie in the state folder.
 #[derive(Clone, Debug)]
@@ -70,6 +73,14 @@ impl StateFolder {
         self.0.join("attested.json")
     }
 
+    fn committing(&self) -> PathBuf {
+        self.0.join("committing.json")
+    }
+
+    fn witness(&self) -> PathBuf {
+        self.0.join("witness.json")
+    }
+
     fn departed(&self) -> PathBuf {
         self.0.join("final.json")
     }
@@ -106,6 +117,23 @@ struct FinalFile {
     format: u64,
     snapshot: SnapshotId,
     since: Timestamp,
+}
+
+/// What `committing.json` says: the last snapshots that this host was about to commit, newest last. A run that is killed
+/// right after a vault took its manifest knows no more of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommittingFile {
+    format: u64,
+    snapshots: Vec<SnapshotId>,
+}
+
+/// What `witness.json` says: the newest witness that this host printed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WitnessFile {
+    format: u64,
+    line: String,
 }
 
 /// This installation.
@@ -257,6 +285,42 @@ impl HostState {
             }
             _ => Ok(fsio::sync_folder_of(&file)?),
         }
+    }
+
+    /// Notes, before any vault can hold it, that this host commits this snapshot.
+    pub fn about_to_commit(&self, snapshot: &SnapshotId) -> Result<(), Error> {
+        let mut file = read_json::<CommittingFile>(&self.folder.committing())?.unwrap_or_default();
+        file.format = FORMAT;
+        file.snapshots.push(snapshot.clone());
+        let surplus = file.snapshots.len().saturating_sub(COMMITTING_MAX);
+        file.snapshots.drain(..surplus);
+        write_json(&self.folder.committing(), &file)
+    }
+
+    /// Whether this host may have committed this snapshot; yes where its note cannot be read.
+    pub fn was_about_to_commit(&self, snapshot: &SnapshotId) -> bool {
+        match read_json::<CommittingFile>(&self.folder.committing()) {
+            Ok(file) => file.is_none_or(|file| file.snapshots.contains(snapshot)),
+            Err(_) => true,
+        }
+    }
+
+    /// Makes the witness of this host's newest snapshot, and keeps it for the kit. An earlier one never replaces a later.
+    pub fn bear_witness(&self, says: &Witness) -> Result<String, Error> {
+        let line = says.line(&self.signing.sign_short(&says.content())?);
+        if self.witness()?.is_none_or(|(kept, _)| !kept.is_later_than(says)) {
+            write_json(&self.folder.witness(), &WitnessFile { format: FORMAT, line: line.clone() })?;
+        }
+        Ok(line)
+    }
+
+    /// The newest witness that this host printed, and its line.
+    pub fn witness(&self) -> Result<Option<(Witness, String)>, Error> {
+        Ok(read_json::<WitnessFile>(&self.folder.witness())?.and_then(|file| {
+            // One that this program cannot read says nothing; the next run makes it anew.
+            let signed: Signed = file.line.parse().ok()?;
+            Some((signed.says, file.line))
+        }))
     }
 
     /// Where it is remembered.

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::error::chain;
-use crate::base::ids::{NodeName, Sha256Hex, SnapshotId, VaultId};
+use crate::base::ids::{InstanceId, NodeName, Sha256Hex, SnapshotId, VaultId};
 use crate::base::limits::{MANIFEST_BYTES_MAX, SEQUENCE_MAX, SMALL_OBJECT_BYTES_MAX};
 use crate::catalog::{Catalog, CatalogError, Opened, SnapshotRow};
 use crate::manifest::{self, Manifest, ManifestError};
@@ -120,10 +120,14 @@ pub fn believe(
 pub struct Survey {
     /// The newest believed snapshot: its id and its manifest's digest.
     pub head: Option<(SnapshotId, Sha256Hex)>,
+    /// The committed snapshot with the latest date: after this moment where a clock is or was wrong.
+    pub latest: Option<SnapshotId>,
     /// The largest sequence number seen, believed or not, so that none is used twice.
     pub sequence: u64,
     /// What the newest snapshot that was learned just now attests.
     pub attested: Vec<crate::manifest::Attested>,
+    /// Snapshots that were learned just now, and the installation that wrote each.
+    pub learned: Vec<(SnapshotId, InstanceId)>,
     /// What is worth saying.
     pub findings: Vec<Finding>,
     /// Why the catalog could not be made to agree, if it could not; the rest of the survey holds all the same.
@@ -161,6 +165,9 @@ pub fn survey(
             continue;
         }
         committed.insert(entry.id.clone());
+        if found.latest.as_ref().is_none_or(|latest| entry.id.moment() > latest.moment()) {
+            found.latest = Some(entry.id.clone());
+        }
         if let Some(row) = rows.remove(&entry.id) {
             found.head = Some((row.id, row.manifest_sha256));
             continue;
@@ -168,6 +175,7 @@ pub fn survey(
         match believe(vault, node, &entry.id, trusted) {
             Ok(believed) => {
                 found.noted(learn(catalog, id, &believed));
+                found.learned.push((entry.id.clone(), believed.manifest.instance));
                 found.attested = believed.manifest.attested;
                 found.head = Some((entry.id, believed.sha256));
             }
@@ -205,6 +213,15 @@ pub fn survey(
         found.noted(catalog.remove_snapshot(id, &vanished));
     }
     Ok(found)
+}
+
+/// The finding for a snapshot that is dated after this moment and is not the newest.
+pub fn from_the_future(subject: &str, snapshot: &SnapshotId) -> Finding {
+    let message =
+        format!("{snapshot} is dated in the future: a clock was ahead when it was taken, or this one is behind");
+    let hint = "nothing is lost by it and nothing need be done: snapshots are ordered by their numbers, so `latest` is \
+                right; see that the clocks are";
+    Finding::new(Level::Note, "from-the-future", subject, message).with_hint(hint)
 }
 
 /// The finding for a manifest that cannot be believed.

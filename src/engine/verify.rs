@@ -4,9 +4,10 @@
 mod meaning;
 mod objects;
 mod present;
+mod witness;
 
 use super::progress::Event;
-use super::reading::{Place, Reader, unreachable};
+use super::reading::{Place, Reader, copies, unreachable};
 use super::state::{HostState, StateFolder};
 use super::survey::{Believed, Disbelief, believe};
 use super::{Context, Error};
@@ -204,6 +205,7 @@ pub fn verify(
         return Err(Error::NoIdentity { what: "verify --depth opened or meaning" });
     }
     let mut run = Run { context, policy, reader, request, findings: reader.findings.clone(), checks: Vec::new() };
+    run.findings.extend(copies(&reader.places));
     let mut looks = Vec::new();
     for place in &reader.places {
         match look(&mut run, place) {
@@ -215,6 +217,7 @@ pub fn verify(
     nobody_answers(&run, &looks)?;
     is_somewhere(&run, &looks)?;
     present::compare(&mut run, &looks);
+    witness::compare(&mut run, &looks)?;
     present::live_secret(&mut run, &looks);
     let mut gone = HashSet::new();
     for look in &mut looks {

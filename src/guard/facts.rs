@@ -7,6 +7,7 @@ use crate::base::ids::{ArtifactName, SnapshotId, VaultName};
 use crate::facts::cln::{EmergencyContents, NodeState};
 use crate::facts::postgres::Software;
 use crate::plan::ServerUrl;
+use crate::witness::Witness;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ pub struct Facts {
     pub emergency: Known<EmergencyContents>,
     /// Whose the final snapshot is.
     pub claim: Known<Claim>,
+    /// What is known of the node's newest snapshot outside of the vaults.
+    pub remembered: Vec<Remembered>,
     /// When this very restore let the node start on the channel database that it had placed; none where it has not.
     pub lowered: Known<Option<Timestamp>>,
     /// The chain's height now.
@@ -117,6 +120,39 @@ pub struct VaultReading {
     pub vault: VaultName,
     /// The newest snapshot of this node in it. Known only when every manifest and mark in the vault was read.
     pub head: Known<Option<SnapshotId>>,
+}
+
+/// What is known of a node's newest snapshot outside of the vaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Who knows it.
+    pub whose: Whose,
+    /// What.
+    pub says: Witness,
+    /// How it stands against what the vaults hold.
+    pub standing: Known<Standing>,
+}
+
+/// Who remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A person gave a witness.
+    Given,
+    /// This machine is the protected host, and it is in its state.
+    ThisHost,
+}
+
+/// How a remembered snapshot stands against what the vaults hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is there.
+    Held,
+    /// One of its name is there, with another manifest.
+    Other,
+    /// It is not there, and everything there is older.
+    Missing,
+    /// It is not there, and something newer is.
+    Gone,
 }
 
 /// Who has laid claim to a final snapshot.
@@ -311,6 +347,19 @@ pub struct TwinFacts {
     /// When this restore began, by the stores' clocks, so that a later sign came while it was at work; none before it
     /// has begun.
     pub when_begun: Option<Timestamp>,
+    /// By whose clock the last sign of life was dated.
+    pub clock: WhoseClock,
+}
+
+/// By whose clock things in a vault are dated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhoseClock {
+    /// The store's own.
+    #[default]
+    Stores,
+    /// That of the machine that is restored to: a vault on a disk of its own. Its clock may be wrong as well as another's,
+    /// and what lies on a disk that was carried here says nothing of a host that has not reached it since.
+    ThisMachines,
 }
 
 /// A sign of life in a vault.
@@ -388,4 +437,13 @@ pub enum PruneWindow {
     From(u64),
     /// There is no bitcoind below this root. Counts as known only for a plan that has a root.
     NotHere,
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Given => "the witness",
+            Self::ThisHost => "this host's own state",
+        })
+    }
 }

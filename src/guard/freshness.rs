@@ -1,7 +1,7 @@
 //! Refuses a snapshot that is not the newest complete one, or from which the way to the chain's tip is cut: blocks that
 //! a pruned bitcoind no longer has. Tells what lies in the gap between the snapshot and the newest mark.
 
-use super::facts::{Facts, PruneWindow};
+use super::facts::{Facts, PruneWindow, Remembered, Standing};
 use super::objections::Objections;
 use super::{Guard, Verdict};
 use crate::base::ids::SnapshotId;
@@ -17,6 +17,7 @@ pub(super) fn judge(plan: &Plan, facts: &Facts) -> Verdict {
     }
     let mut objections = Objections::of(Guard::Freshness);
     newest(&mut objections, snapshot, facts);
+    remembered(&mut objections, facts);
     let facts = &facts.freshness;
     let heights = objections.need(snapshot, "from which heights blocks must be read again", facts.heights.as_ref());
     let prune = objections.need("bitcoind", "which blocks it still has", facts.prune.as_ref());
@@ -39,6 +40,24 @@ fn newest(objections: &mut Objections, snapshot: &SnapshotId, facts: &Facts) {
             objections.add(snapshot, message, hint);
         }
         None => {}
+    }
+}
+
+/// Objects where something outside of the vaults knows of a newer snapshot than they hold.
+fn remembered(objections: &mut Objections, facts: &Facts) {
+    for Remembered { whose, says, standing } in &facts.remembered {
+        let known = objections.need(whose, "how it stands against the vaults", standing.as_ref());
+        let message = match known {
+            Some(Standing::Missing) => format!(
+                "it knows of {}, and no vault that was asked holds it: they were set back to an earlier state, or lost it",
+                says.snapshot
+            ),
+            Some(Standing::Other) => format!("it knows another {} than the one in the vaults", says.snapshot),
+            Some(Standing::Held | Standing::Gone) | None => continue,
+        };
+        let hint = "look for a vault, or a copy of one, that holds it, and restore from that; where there is none, \
+                    --accept freshness=\"…\" is your word that what came after is lost";
+        objections.add(whose, message, hint);
     }
 }
 

@@ -9,6 +9,7 @@ mod rules;
 mod running;
 mod stale;
 mod stale_rules;
+mod witness;
 mod world;
 
 use super::*;

@@ -1,11 +1,11 @@
 //! Refuses to bring a node to life while another host may still run it: two live copies of one node lose funds, and two
 //! shops pay twice.
 
-use super::facts::{Facts, LifeKind, LifeSource};
+use super::facts::{Facts, LifeKind, LifeSource, WhoseClock};
 use super::objections::Objections;
 use super::{Guard, Verdict};
 use crate::artifact::ArtifactKind;
-use crate::base::limits::SILENCE_MIN;
+use crate::base::limits::{CLOCK_SLACK, SILENCE_MIN};
 use crate::plan::{Action, Plan, UnitRole};
 use jiff::SignedDuration;
 
@@ -39,12 +39,25 @@ pub(super) fn judge(plan: &Plan, facts: &Facts) -> Verdict {
         return objections.verdict(format!("the last sign of {}, of {}, is its final snapshot", last.host, last.at));
     }
     let silent = now.duration_since(last.at);
-    if silent < SignedDuration::try_from(SILENCE_MIN).unwrap_or(SignedDuration::MAX) {
+    if silent < SignedDuration::try_from(CLOCK_SLACK).map_or(SignedDuration::MIN, |slack| -slack) {
+        let message = format!(
+            "its last sign of life, at {}, lies in the future by the vault's clock ({now}): one of the two clocks was or is \
+             wrong, so its age tells nothing",
+            last.at
+        );
+        objections.add(&last.host, message, HINT);
+    } else if silent < SignedDuration::try_from(SILENCE_MIN).unwrap_or(SignedDuration::MAX) {
         let minutes = silent.as_secs() / 60;
         let message = format!("its last sign of life is {minutes} minutes old (at {}, by the vault's clock)", last.at);
         objections.add(&last.host, message, HINT);
     }
-    objections.verdict(format!("{} has given no sign of life since {}", last.host, last.at))
+    let clock = match facts.clock {
+        WhoseClock::Stores => "",
+        WhoseClock::ThisMachines => {
+            ", by this machine's own clock, which alone dates that vault; a host that does not reach it any more gives none"
+        }
+    };
+    objections.verdict(format!("{} has given no sign of life since {}{clock}", last.host, last.at))
 }
 
 fn brings_to_life(action: &Action) -> bool {

@@ -104,6 +104,9 @@ fn start(out: &mut String, scenario: &Scenario) {
     if scenario.needs.contains(&super::Need::Identity) {
         given.push_str(" --identity recovery.key");
     }
+    if scenario.steps.iter().any(|step| matches!(step.action, Do::ChooseSnapshot { which: Which::Final, .. })) {
+        given.push_str(" --witness LINE");
+    }
     line(
         out,
         format_args!(

@@ -65,6 +65,21 @@ impl SigningKey {
     }
 }
 
+/// The trusted comment of a short signature, which is signed too.
+const SHORT: &str = "relay-backup";
+
+impl SigningKey {
+    /// Signs a line of text that carries its signature: gives what [`Trusted::judge_short`] takes.
+    pub fn sign_short(&self, content: &str) -> Result<String, SealError> {
+        let text = self.sign(content.as_bytes(), SHORT)?;
+        let lines: Vec<&str> = text.lines().collect();
+        let [_, signature, _, global] = lines[..] else {
+            return Err(SealError::Signature { thing: SHORT.to_owned(), reason: "it has not four lines".to_owned() });
+        };
+        Ok(format!("{signature}.{global}"))
+    }
+}
+
 /// A public signing key.
 #[derive(Clone, Debug)]
 pub struct VerifyingKey {
@@ -136,6 +151,15 @@ impl Trusted {
         &self.keys
     }
 
+    /// Judges a short signature over a line of text.
+    pub fn judge_short(&self, content: &str, signature: &str) -> Verdict {
+        let Some((signature, global)) = signature.split_once('.') else {
+            return Verdict::Bad("the signature is malformed");
+        };
+        let file = format!("untrusted comment: -\n{signature}\ntrusted comment: {SHORT}\n{global}\n");
+        self.judge(content.as_bytes(), file.as_bytes())
+    }
+
     /// Judges a signature over these bytes.
     pub fn judge(&self, content: &[u8], signature: &[u8]) -> Verdict {
         let text = std::str::from_utf8(signature).ok().filter(|text| has_whole_last_line(text));
@@ -180,6 +204,17 @@ mod tests {
         let trusted = Trusted::new(vec![key.public().clone()]);
         assert_eq!(trusted.judge(b"content", signature.as_bytes()), Verdict::Good(key.public().id().clone()));
         assert!(matches!(trusted.judge(b"contens", signature.as_bytes()), Verdict::Bad(_)));
+        let short = key.sign_short("a line").unwrap();
+        assert_eq!(trusted.judge_short("a line", &short), Verdict::Good(key.public().id().clone()));
+        assert!(matches!(trusted.judge_short("b line", &short), Verdict::Bad(_)));
+        for length in 0..short.len() {
+            assert!(
+                matches!(trusted.judge_short("a line", &short[..length]), Verdict::Bad(_)),
+                "{length} letters of it"
+            );
+        }
+        let of_other = other.sign_short("a line").unwrap();
+        assert_eq!(trusted.judge_short("a line", &of_other), Verdict::Untrusted(other.public().id().clone()));
         assert!(matches!(trusted.judge(b"content", b"nonsense"), Verdict::Bad(_)));
         let forged = other.sign(b"content", "a comment").unwrap();
         assert_eq!(trusted.judge(b"content", forged.as_bytes()), Verdict::Untrusted(other.public().id().clone()));

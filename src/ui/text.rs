@@ -165,13 +165,15 @@ fn backup(out: &mut dyn Write, report: &BackupReport) -> io::Result<()> {
         writeln!(out, "  vault {:<34} {word:>11}  {shipped}{kept}", vault.name)?;
     }
     if let Some(parting) = &report.parting {
-        return farewell(out, snapshot, parting);
+        farewell(out, report, snapshot, parting)?;
+    } else {
+        writeln!(out, "  read {}, peak memory {}", size(report.bytes_read), size(report.peak_memory_bytes))?;
     }
-    writeln!(out, "  read {}, peak memory {}", size(report.bytes_read), size(report.peak_memory_bytes))
+    report.witness.iter().try_for_each(|witness| writeln!(out, "Witness: {witness}"))
 }
 
 /// What a final snapshot means for this host, and what comes next.
-fn farewell(out: &mut dyn Write, snapshot: &str, parting: &Parting) -> io::Result<()> {
+fn farewell(out: &mut dyn Write, report: &BackupReport, snapshot: &str, parting: &Parting) -> io::Result<()> {
     let word = match parting.outcome {
         Outcome::Final => "FINAL: lightningd cannot start on this host any more.",
         Outcome::AlreadyFinal => "It was made FINAL by an earlier run; lightningd cannot start on this host.",
@@ -186,7 +188,12 @@ fn farewell(out: &mut dyn Write, snapshot: &str, parting: &Parting) -> io::Resul
     if parting.outcome == Outcome::Unsettled {
         return Ok(());
     }
-    writeln!(out, "Next, on the new machine: relay-backup restore --scenario planned-migration --snapshot {snapshot}")?;
+    let witness = report.witness.as_deref().unwrap_or("LINE");
+    writeln!(
+        out,
+        "Next, on the new machine, which takes the witness's word and not the vaults' that this is the last:"
+    )?;
+    writeln!(out, "  relay-backup restore --scenario planned-migration --snapshot {snapshot} --witness {witness}")?;
     writeln!(out, "To keep the node here after all: relay-backup undo-final")
 }
 
@@ -199,6 +206,10 @@ fn undo_final(out: &mut dyn Write, report: &UndoReport) -> io::Result<()> {
     }
     for database in &report.returned {
         writeln!(out, "  {}: the database is in its place again, {}", database.source, database.place.display())?;
+    }
+    if let Some(witness) = &report.witness {
+        writeln!(out, "Witness: {witness}")?;
+        writeln!(out, "Throw away the witness that `backup --final` printed: this one takes its place.")?;
     }
     writeln!(out, "Next: start lightningd, and run `relay-backup backup`.")
 }

@@ -151,11 +151,15 @@ impl FolderStore {
     pub(super) fn now(&self, clock: Clock) -> Result<Timestamp, VaultError> {
         let failed = |errno: Errno| self.failed("look at the clock of", "its filesystem", errno.into());
         let root = self.folder("", Absent::Fail)?;
-        let kind = rustix::fs::fstatfs(&root).map_err(failed)?.f_type;
-        if clock::is_local(u64::try_from(kind).unwrap_or(u64::MAX)) {
+        if is_local(&root).map_err(failed)? {
             return Ok(clock.now());
         }
         self.now_by_a_file()
+    }
+
+    /// Whether this machine's own clock dates the files here; not where that cannot be told.
+    pub(super) fn is_local(&self) -> bool {
+        self.folder("", Absent::Fail).is_ok_and(|root| is_local(&root).unwrap_or(false))
     }
 
     pub(super) fn now_by_a_file(&self) -> Result<Timestamp, VaultError> {
@@ -403,4 +407,9 @@ fn rename_new(from: impl AsFd, name: &str, to: impl AsFd, last: &str) -> rustix:
         }
         other => other,
     }
+}
+
+fn is_local(root: impl std::os::fd::AsFd) -> Result<bool, Errno> {
+    let kind = rustix::fs::fstatfs(root)?.f_type;
+    Ok(clock::is_local(u64::try_from(kind).unwrap_or(u64::MAX)))
 }

@@ -239,6 +239,7 @@ impl Bench {
             places: stores.iter().map(place).collect(),
             trusted: HostState::load(&self.policy).unwrap().trusted(&self.policy).unwrap(),
             findings: Vec::new(),
+            witnesses: Vec::new(),
             asked: stores.len(),
         };
         let identities = self.identities();

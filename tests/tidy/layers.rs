@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Which layer a module of the crate's root belongs to, lowest first.
 const LAYERS: [(usize, &[&str]); 5] = [
     (0, &["base"]),
-    (1, &["artifact", "facts", "manifest", "notes", "policy", "report", "guard", "scenario", "plan"]),
+    (1, &["artifact", "facts", "manifest", "notes", "policy", "report", "guard", "scenario", "plan", "witness"]),
     (2, &["sources", "seal", "vault", "catalog", "sandbox", "target"]),
     (3, &["engine"]),
     (4, &["commands", "cli", "ui", "exit", "main"]),

@@ -12,13 +12,14 @@ use super::super::{Context, Error};
 use super::draft::Draft;
 use super::reading::Read;
 use crate::artifact::ArtifactKind;
-use crate::base::ids::SnapshotId;
+use crate::base::ids::{Sha256Hex, SnapshotId};
 use crate::guard::facts::Finality;
 use crate::policy::{Policy, SourceKind, VaultPolicy, Via};
 use crate::report::{Finding, Level};
 use crate::target::Root;
 use crate::vault::Vault;
 use crate::vault::layout::ObjectKey;
+use crate::witness::State;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -47,10 +48,19 @@ pub enum Outcome {
     Unsettled,
 }
 
+/// What an earlier run with the trigger `final` came to.
+pub(super) struct Already {
+    pub(super) snapshot: SnapshotId,
+    /// The digest of its manifest.
+    pub(super) manifest: Sha256Hex,
+    pub(super) parting: Parting,
+    pub(super) findings: Vec<Finding>,
+}
+
 /// How a run with the trigger `final` begins.
 pub(super) enum Begun<'a> {
     /// An earlier run came to its end: this is its snapshot.
-    Already(SnapshotId, Parting, Vec<Finding>),
+    Already(Box<Already>),
     /// The nodes stand still.
     Still(Departure<'a>),
 }
@@ -74,13 +84,11 @@ pub(super) fn begin<'a>(
         let (vaults, findings) = departure::all_vaults(context, policy)?;
         if let [snapshot] = &earlier[..]
             && let Some(databases) = departure::left_by(root, policy, snapshot)?
-            && is_final_everywhere(policy, state, &vaults, snapshot)?
+            && let Some(manifest) = final_everywhere(policy, state, &vaults, snapshot)?
         {
-            return Ok(Begun::Already(
-                snapshot.clone(),
-                Parting { outcome: Outcome::AlreadyFinal, databases },
-                findings,
-            ));
+            let parting = Parting { outcome: Outcome::AlreadyFinal, databases };
+            let already = Already { snapshot: snapshot.clone(), manifest, parting, findings };
+            return Ok(Begun::Already(Box::new(already)));
         }
         for snapshot in &earlier {
             departure::take_back(context, &policy.node, snapshot, &vaults)?;
@@ -90,30 +98,42 @@ pub(super) fn begin<'a>(
     Ok(Begun::Still(departure::begin(root, policy)?))
 }
 
-/// Whether every vault that `backup` writes ends with this snapshot, believed and final.
-fn is_final_everywhere(
+/// The digest of this snapshot's manifest where every vault that `backup` writes ends with it, believed and final.
+fn final_everywhere(
     policy: &Policy,
     state: &HostState,
     vaults: &[Vault],
     snapshot: &SnapshotId,
-) -> Result<bool, Error> {
+) -> Result<Option<Sha256Hex>, Error> {
     let trusted = state.trusted(policy)?;
+    let mut found = None;
     for vault_policy in policy.vaults.iter().filter(|vault| vault.via == Via::Backup) {
-        let Some(vault) = vaults.iter().find(|vault| vault.name() == &vault_policy.name) else { return Ok(false) };
+        let Some(vault) = vaults.iter().find(|vault| vault.name() == &vault_policy.name) else { return Ok(None) };
         let newest = entries(vault, &policy.node)?.into_iter().rev().find(super::super::survey::Entry::is_committed);
         if newest.is_none_or(|entry| &entry.id != snapshot) {
-            return Ok(false);
+            return Ok(None);
         }
-        let manifest = match believe(vault, &policy.node, snapshot, &trusted) {
-            Ok(believed) => believed.manifest,
+        let believed = match believe(vault, &policy.node, snapshot, &trusted) {
+            Ok(believed) => believed,
             Err(Disbelief::Vault(error)) => return Err(error.into()),
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         };
-        if claim::finality(vaults, &manifest)? != Finality::Final {
-            return Ok(false);
+        if claim::finality(vaults, &believed.manifest)? != Finality::Final {
+            return Ok(None);
         }
+        found = Some(believed.sha256);
     }
-    Ok(true)
+    Ok(found)
+}
+
+/// How a snapshot of this trigger stands for a witness, after its run; none where nobody can say yet.
+pub(super) fn stands(trigger: &str, outcome: Option<Outcome>) -> Option<State> {
+    match (is_final(trigger), outcome) {
+        (false, _) => Some(State::Ordinary),
+        (true, Some(Outcome::Final | Outcome::AlreadyFinal)) => Some(State::Final),
+        (true, Some(Outcome::Unsettled)) => None,
+        (true, None) => Some(State::Undone),
+    }
 }
 
 /// The first sequence number from this one on whose snapshot nobody claimed or took back. A run that was cut off before
@@ -223,9 +243,9 @@ fn withdraw(
     snapshot: &SnapshotId,
     targets: &[Target<'_>],
 ) -> Result<Vec<String>, String> {
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let who = claim::this_machine();
     let random = crate::seal::random::<16>().map_err(|error| chain(&error))?;
-    let writer = Writer { random, who: &hostname, at: context.now() };
+    let writer = Writer { random, who: &who, at: context.now() };
     let mut taken_back = Vec::new();
     for target in targets {
         match claim::revoke(target.vault, &policy.node, snapshot, &writer) {

@@ -19,6 +19,8 @@ pub struct BackupReport {
     pub node: String,
     /// The snapshot, when one was committed somewhere.
     pub snapshot: Option<String>,
+    /// The witness of it: one signed line that tells vaults that were set back, when it is kept outside of them.
+    pub witness: Option<String>,
     /// Whether every source of the policy succeeded.
     pub complete: bool,
     /// When the run began, UTC.

@@ -6,6 +6,7 @@ use super::super::claim::{self, Marks, Writer};
 use super::super::error::chain;
 use super::super::reading::{absent_vault, unreachable};
 use super::super::state::HostState;
+use super::super::survey::believe;
 use super::super::{Context, Error};
 use super::home;
 use crate::base::ids::{NodeName, SnapshotId};
@@ -13,6 +14,7 @@ use crate::policy::{Policy, Via};
 use crate::report::Finding;
 use crate::target::Root;
 use crate::vault::Vault;
+use crate::witness::{State, Witness};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -28,6 +30,9 @@ pub struct UndoReport {
     pub returned: Vec<Returned>,
     /// The vaults that say so.
     pub vaults: Vec<String>,
+    /// The witness that the newest of them counts no more: one signed line, to be kept in place of the one that said it
+    /// was final.
+    pub witness: Option<String>,
     /// What was found on the way.
     pub findings: Vec<Finding>,
 }
@@ -57,6 +62,7 @@ pub fn undo(context: &Context<'_>, policy: &Policy) -> Result<UndoReport, Error>
         taken_back: snapshots.iter().map(ToString::to_string).collect(),
         returned: Vec::new(),
         vaults: Vec::new(),
+        witness: None,
         findings: Vec::new(),
     };
     if snapshots.is_empty() {
@@ -67,9 +73,26 @@ pub fn undo(context: &Context<'_>, policy: &Policy) -> Result<UndoReport, Error>
     for snapshot in &snapshots {
         take_back(context, &policy.node, snapshot, &vaults)?;
     }
+    // Before the databases return: from then on the node may run, and the line that said it was final must not be the last.
+    report.witness = witness(policy, &state, &vaults, &snapshots)?;
     report.vaults = vaults.iter().map(|vault| vault.name().to_string()).collect();
     report.returned = put_back_all(&root, policy, &state)?;
     Ok(report)
+}
+
+/// The witness that the newest of these snapshots that ever lay in a vault was taken back.
+fn witness(
+    policy: &Policy,
+    state: &HostState,
+    vaults: &[Vault],
+    snapshots: &[SnapshotId],
+) -> Result<Option<String>, Error> {
+    let trusted = state.trusted(policy)?;
+    let says = snapshots.iter().rev().find_map(|snapshot| {
+        let believed = vaults.iter().find_map(|vault| believe(vault, &policy.node, snapshot, &trusted).ok())?;
+        Some(Witness::new(&policy.node, snapshot, State::Undone, &believed.sha256))
+    });
+    says.map(|says| state.bear_witness(&says)).transpose()
 }
 
 /// Every vault of the policy. One that `backup` writes and that does not answer is a refusal: a claim could lie there.
@@ -116,9 +139,9 @@ pub(in super::super) fn take_back(
     vaults: &[Vault],
 ) -> Result<(), Error> {
     refuse_claimed(snapshot, &claim::look(vaults, node, snapshot)?)?;
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let who = claim::this_machine();
     let random = crate::seal::random::<16>()?;
-    let writer = Writer { random, who: &hostname, at: context.now() };
+    let writer = Writer { random, who: &who, at: context.now() };
     for vault in vaults {
         if claim::look(std::slice::from_ref(vault), node, snapshot)?.revocations.is_empty() {
             claim::revoke(vault, node, snapshot, &writer)?;

@@ -127,12 +127,21 @@ file_field() {
     }' "$1/manifest.json"
 }
 
+# The snapshots' names in their order: by the number at the end, whatever the host's clock said.
+ids=$(
+    for folder in "$snapshots"/*/; do
+        id=$(basename "$folder")
+        case $id in
+            *[!0-9TZ-]* | *[!0-9]) ;;
+            *-*) printf '%s %s\n' "${id##*-}" "$id" ;;
+        esac
+    done | sort -k1,1n -k2,2 | cut -d ' ' -f 2
+)
 newest=''
 newest_doubt=''
-for folder in "$snapshots"/*/; do
-    folder=${folder%/}
+for id in $ids; do
+    folder=$snapshots/$id
     [ -f "$folder/manifest.json" ] || continue
-    id=$(basename "$folder")
     if believe "$folder"; then
         complete=$(field "$folder" complete)
         if [ "$complete" = true ]; then

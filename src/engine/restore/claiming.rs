@@ -1,7 +1,7 @@
 //! The claim on a final snapshot: taken after everything else was found in order, and looked at again before anything
 //! is placed. A dry run takes none.
 
-use super::journal::{Event, Journal};
+use super::journal::{Event, Journal, Starts};
 use crate::base::ids::SnapshotId;
 use crate::engine::claim::{self, Writer};
 use crate::engine::error::chain;
@@ -47,24 +47,25 @@ fn vaults(reader: &Reader) -> Result<Vec<Vault>, String> {
 
 /// What a claim would come to if it were taken now. Where another one lies there, nothing of ours is put beside it:
 /// whoever came first would be held up by it.
-pub(super) fn foreseen(reader: &Reader, plan: &Plan, ours: Option<&str>) -> Known<Claim> {
+pub(super) fn foreseen(reader: &Reader, plan: &Plan, ours: &[String]) -> Known<Claim> {
     let Some(snapshot) = wanted(plan) else { return Known::Is(Claim::NotTaken) };
     let vaults = match vaults(reader) {
         Ok(vaults) => vaults,
         Err(why) => return Known::Unknown(why),
     };
-    match claim::foresee(&vaults, &reader.node, snapshot, random_of(ours)) {
+    match claim::foresee(&vaults, &reader.node, snapshot, &randoms(ours)) {
         Ok(claim) => Known::Is(claim),
         Err(error) => Known::Unknown(chain(&error)),
     }
 }
 
-/// The random part of a claim, as the journal keeps it.
-fn random_of(noted: Option<&str>) -> Option<[u8; 16]> {
-    hex::decode(noted?).ok()?.try_into().ok()
+/// The random parts of claims, as the journal keeps them.
+fn randoms(noted: &[String]) -> Vec<[u8; 16]> {
+    noted.iter().filter_map(|text| hex::decode(text).ok()?.try_into().ok()).collect()
 }
 
-/// Takes the claim, with the name that an interrupted run gave it.
+/// Takes the claim, under a name that is new in every run: whoever goes on from a copy of this journal after us finds
+/// one that the copy does not know.
 pub(super) fn take(
     context: &Context<'_>,
     reader: &Reader,
@@ -76,19 +77,49 @@ pub(super) fn take(
         Ok(vaults) => vaults,
         Err(why) => return Ok(Known::Unknown(why)),
     };
-    let random: [u8; 16] = match random_of(journal.claim.as_deref()) {
+    let random = match journal.of_this_run {
         Some(random) => random,
-        None => {
-            let random = crate::seal::random()?;
-            journal.add(context.now(), Event::Claim { random: hex::encode(random) })?;
-            random
-        }
+        None => add(context, journal, Starts::NotYet)?,
     };
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let who = format!("a restore of {snapshot} on {hostname}");
+    let who = format!("a restore of {snapshot} on {}", claim::this_machine());
     let writer = Writer { random, who: &who, at: context.now() };
-    Ok(match claim::take(&vaults, &reader.node, snapshot, &writer) {
+    Ok(match claim::take(&vaults, &reader.node, snapshot, &writer, &randoms(&journal.claims)) {
         Ok(claim) => Known::Is(claim),
         Err(error) => Known::Unknown(chain(&error)),
     })
+}
+
+/// Writes into every vault, before the fence is lowered, that the node may start here from now on. Whoever goes on from
+/// a journal that does not know of it, a copy or one with lines cut out, takes it for another's claim.
+pub(super) fn note_start(
+    context: &Context<'_>,
+    reader: &Reader,
+    plan: &Plan,
+    journal: &mut Journal,
+) -> Result<(), Error> {
+    let Some(snapshot) = wanted(plan).filter(|_| journal.lowered.is_none()) else { return Ok(()) };
+    let refused = |reason: String| Error::Refused {
+        guard: "twin",
+        reason: format!("that the node may start here could not be written beside its claim to {snapshot}: {reason}"),
+        hint: "the fence stands; run the same command again when every vault answers".to_owned(),
+    };
+    let vaults = vaults(reader).map_err(refused)?;
+    let random = add(context, journal, Starts::Now)?;
+    let who = format!("the node was let start with {snapshot} on {}", claim::this_machine());
+    let writer = Writer { random, who: &who, at: context.now() };
+    match claim::take(&vaults, &reader.node, snapshot, &writer, &randoms(&journal.claims)) {
+        Ok(Claim::OursAlone { .. }) => Ok(()),
+        Ok(other) => Err(refused(format!("{other:?}"))),
+        Err(error) => Err(refused(chain(&error))),
+    }
+}
+
+/// Notes a new claim in the journal before it is in any vault.
+fn add(context: &Context<'_>, journal: &mut Journal, starts: Starts) -> Result<[u8; 16], Error> {
+    let random = crate::seal::random()?;
+    journal.add(context.now(), Event::Claim { random: hex::encode(random), starts })?;
+    if starts == Starts::NotYet {
+        journal.of_this_run = Some(random);
+    }
+    Ok(random)
 }

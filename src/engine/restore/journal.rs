@@ -37,10 +37,13 @@ pub enum Event {
         /// When the first of its runs began, by the stores' clocks: a later sign of life came while it was at work.
         begun: Option<Timestamp>,
     },
-    /// The random part of the claim's name.
+    /// A claim is about to be put into the vaults.
     Claim {
-        /// Hexadecimal.
+        /// The random part of its name, hexadecimal.
         random: String,
+        /// Whether it says that the node may start.
+        #[serde(default)]
+        starts: Starts,
     },
     /// A person accepted a guard's refusal.
     Accepted {
@@ -89,6 +92,17 @@ pub enum Event {
     Finished,
 }
 
+/// Whether a claim says that the node may start on what was placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Starts {
+    /// It does not.
+    #[default]
+    NotYet,
+    /// It does.
+    Now,
+}
+
 /// Where something lies that was moved out of the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -129,8 +143,10 @@ pub struct Journal {
     pub done: BTreeMap<StepId, Timestamp>,
     /// When the first unfinished run began, by the stores' clocks.
     pub begun: Option<Timestamp>,
-    /// The claim's random part, when one was chosen. A restore that is finished keeps it.
-    pub claim: Option<String>,
+    /// The random parts of all claims of all its runs. A restore that is finished keeps them.
+    pub claims: Vec<String>,
+    /// That of this very run, when it has one.
+    pub of_this_run: Option<[u8; 16]>,
     /// When the node was first let start on the channel database that this restore placed: what it wrote since is in
     /// no snapshot. A restore that is finished keeps it.
     pub lowered: Option<Timestamp>,
@@ -152,7 +168,8 @@ impl Journal {
             file: None,
             done: BTreeMap::new(),
             begun: None,
-            claim: None,
+            claims: Vec::new(),
+            of_this_run: None,
             lowered: None,
             run: None,
             kept: Vec::new(),
@@ -193,7 +210,12 @@ impl Journal {
                     self.run = Some(run.clone());
                     self.begun = self.begun.or(*begun);
                 }
-                Event::Claim { random } => self.claim = Some(random.clone()),
+                Event::Claim { random, starts } => {
+                    self.claims.push(random.clone());
+                    if *starts == Starts::Now {
+                        self.lowered = self.lowered.or(Some(*at));
+                    }
+                }
                 Event::Lowering => self.lowered = self.lowered.or(Some(*at)),
                 Event::Done { step } => {
                     self.done.insert(step.clone(), *at);
@@ -209,9 +231,9 @@ impl Journal {
                     self.kept.clear();
                 }
                 Event::Finished => {
-                    let (claim, lowered) = (self.claim.take(), self.lowered);
+                    let (claims, lowered) = (std::mem::take(&mut self.claims), self.lowered);
                     let (path, file) = (std::mem::take(&mut self.path), self.file.take());
-                    *self = Self { path, file, claim, lowered, ..Self::nowhere() };
+                    *self = Self { path, file, claims, lowered, ..Self::nowhere() };
                 }
                 Event::Accepted { .. } | Event::Answered { .. } => {}
             }
@@ -225,7 +247,12 @@ impl Journal {
     pub fn add(&mut self, at: Timestamp, event: Event) -> Result<(), FileError> {
         match &event {
             Event::Done { step } => drop(self.done.insert(step.clone(), at)),
-            Event::Claim { random } => self.claim = Some(random.clone()),
+            Event::Claim { random, starts } => {
+                self.claims.push(random.clone());
+                if *starts == Starts::Now {
+                    self.lowered = self.lowered.or(Some(at));
+                }
+            }
             _ => {}
         }
         let mut text = serde_json::to_vec(&Line { at, event })
@@ -249,6 +276,11 @@ pub fn digest(plan: &Plan) -> Sha256Hex {
 /// Makes the folder of a restore, for nobody else to read.
 pub fn make(root: &Root, folder: &Path) -> Result<(), TargetError> {
     root.make_own_folder(folder, Path::new(OURS))
+}
+
+/// Whether a run of this restore was here before; opens nothing to write.
+pub fn is_begun(root: &Root, folder: &Path) -> Result<bool, TargetError> {
+    Ok(root.read_file(&folder.join(LOCK), JOURNAL_BYTES_MAX)?.is_some())
 }
 
 /// Takes the lock of the restore in this folder: one run at a time.

@@ -6,6 +6,7 @@ mod emergency;
 mod evidence;
 mod freshness;
 mod identity;
+mod memory;
 mod mirror;
 mod payout;
 mod running;
@@ -92,6 +93,7 @@ pub fn probe(world: &World<'_>, plan: &Plan) -> Result<Facts, Error> {
         emergency: emergency::of_snapshot(&view),
         twin: twin::probe(&view)?,
         freshness: freshness::probe(&view)?,
+        remembered: memory::probe(&view)?,
         ..Facts::default()
     };
     let (target, written) = target::probe(&view, &secrets)?;

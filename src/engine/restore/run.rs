@@ -46,15 +46,15 @@ struct Course {
     begun: Option<Timestamp>,
     /// When the node was let start on the channel database that it placed.
     lowered: Option<Timestamp>,
-    /// The random part of the claim that it has laid, as the journal keeps it.
-    claim: Option<String>,
+    /// The random parts of the claims that its runs have laid, as the journal keeps them.
+    claims: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     /// Says what would be done, and whether a guard refuses.
     pub(super) fn dry(&self) -> Result<RestoreReport, Error> {
         let course = self.course()?;
-        let facts = self.probe(&course, claiming::foreseen(self.reader, self.plan, course.claim.as_deref()), &[])?;
+        let facts = self.probe(&course, claiming::foreseen(self.reader, self.plan, &course.claims), &[])?;
         let judgement = guard::judge(self.plan.clone(), &facts, self.request.acceptances);
         let mut report = self.report();
         if claiming::is_needed(self.plan) {
@@ -74,8 +74,11 @@ impl<'a> Run<'a> {
     /// Applies the plan, or goes on where a run was cut off.
     pub(super) fn apply(&self) -> Result<RestoreReport, Error> {
         let (root, folder, touches) = (self.request.root, self.ground.folder(), self.touches());
+        // Another run of this restore is told as that, before its fence is taken for a node that runs.
+        let is_begun = touches && journal::is_begun(root, &folder)?;
+        let early = is_begun.then(|| journal::lock(root, &folder, self.context.clock)).transpose()?;
         let mut course = self.course()?;
-        let first = self.probe(&course, claiming::foreseen(self.reader, self.plan, course.claim.as_deref()), &[])?;
+        let first = self.probe(&course, claiming::foreseen(self.reader, self.plan, &course.claims), &[])?;
         // Refused before anything is written, the journal included.
         let judgement = guard::judge(self.plan.clone(), &first, self.request.acceptances);
         let refusals: Vec<_> = judgement.refusals().cloned().collect();
@@ -90,7 +93,10 @@ impl<'a> Run<'a> {
         if touches {
             journal::make(root, &folder)?;
         }
-        let _lock = touches.then(|| journal::lock(root, &folder, self.context.clock)).transpose()?;
+        let _lock = match early {
+            None if touches => Some(journal::lock(root, &folder, self.context.clock)?),
+            lock => lock,
+        };
         let mut journal = if touches { Journal::open(root, &folder, self.plan)? } else { Journal::nowhere() };
         let is_resumed = journal.run.is_some();
         // While a person was asked, another run may have begun this restore, or gone on with it.
@@ -167,7 +173,10 @@ impl<'a> Run<'a> {
         let facts = self.probe(course, Known::Is(Claim::NotTaken), &[])?;
         let judgement = guard::judge(self.plan.clone(), &facts, self.request.acceptances);
         let twin: Vec<_> = judgement.refusals().filter(|refusal| refusal.guard == Guard::Twin).cloned().collect();
-        if twin.is_empty() { Ok(()) } else { Err(guard::Refused { refusals: twin }.into()) }
+        if !twin.is_empty() {
+            return Err(guard::Refused { refusals: twin }.into());
+        }
+        claiming::note_start(self.context, self.reader, self.plan, journal)
     }
 
     /// Looks at what must hold, and writes the follow-up list.
@@ -320,7 +329,7 @@ impl<'a> Run<'a> {
             Some(run) => run,
             None => hex::encode(crate::seal::random::<8>()?),
         };
-        Ok(Course { run, begun: None, lowered: before.lowered, claim: before.claim })
+        Ok(Course { run, begun: None, lowered: before.lowered, claims: before.claims })
     }
 
     fn applier(&self, course: &Course, journal: &Journal) -> Applier<'a> {

@@ -5,6 +5,7 @@ use super::super::Error;
 use super::super::commit::absent;
 use super::super::error::chain;
 use super::super::state::{HostState, StateFolder, as_attestation};
+use super::super::survey::from_the_future;
 use super::{Check, Look, Run, Verdict};
 use crate::base::ids::SnapshotId;
 use crate::base::limits::CLOCK_SLACK;
@@ -60,6 +61,7 @@ pub(super) fn chain_of(run: &mut Run<'_>, look: &Look<'_>) {
 pub(super) fn freshness(run: &mut Run<'_>, look: &mut Look<'_>) {
     let Some(policy) = run.policy else { return };
     let newest = look.newest_complete().map(|believed| believed.manifest.created);
+    dated_ahead(run, look);
     let age = newest.map(|created| run.context.now().as_second() - created.as_second());
     look.row.age_seconds = age;
     if !look.place.counts {
@@ -84,7 +86,8 @@ pub(super) fn freshness(run: &mut Run<'_>, look: &mut Look<'_>) {
     if verdict == Verdict::Failed {
         let finding = if is_ahead {
             Finding::new(Level::Stale, "from-the-future", subject.clone(), message.clone()).with_hint(
-                "set the clocks of the node and of this machine; `relay-backup list` tells what was taken when",
+                "set the clocks of the node and of this machine, then run `relay-backup backup` on the node: its snapshot is \
+                 the newest, whatever the date of this one",
             )
         } else {
             Finding::new(Level::Stale, "older-than-rpo", subject.clone(), message.clone())
@@ -93,6 +96,16 @@ pub(super) fn freshness(run: &mut Run<'_>, look: &mut Look<'_>) {
         run.findings.push(finding);
     }
     run.checks.push(Check::new("age against the objective", subject, verdict, message));
+}
+
+/// Names snapshots before the newest complete one that are dated after this moment.
+fn dated_ahead(run: &mut Run<'_>, look: &Look<'_>) {
+    let slack = i64::try_from(CLOCK_SLACK.as_secs()).unwrap_or(i64::MAX);
+    let limit = run.context.now().as_second().saturating_add(slack);
+    let newest = look.newest_complete().map(|believed| &believed.manifest.snapshot);
+    let others = look.believed.values().map(|believed| &believed.manifest);
+    let ahead = others.filter(|other| Some(&other.snapshot) != newest && other.created.as_second() > limit);
+    run.findings.extend(ahead.map(|other| from_the_future(look.name(), &other.snapshot)).collect::<Vec<_>>());
 }
 
 fn hours(seconds: i64) -> String {

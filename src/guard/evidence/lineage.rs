@@ -2,6 +2,7 @@
 //! again, so a smaller number is not older and a greater one not newer unless both are of one lineage.
 
 use jiff::Timestamp;
+use std::cmp::Ordering;
 
 /// What one database's `data_version` says of another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,29 +15,42 @@ pub enum Relation {
     Unknown,
 }
 
-/// A `data_version` as it lies in a database, and when it was read; `None` where nobody knows when.
+/// A `data_version` as it lies in a database, and when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The number.
     pub number: Option<i64>,
-    /// When.
+    /// When, by the clock of the host; `None` where nobody knows.
     pub taken: Option<Timestamp>,
+    /// The number of the snapshot it is in; `None` where it is in none. Where it and the clock do not agree, nobody knows
+    /// which was read before the other.
+    pub sequence: Option<u64>,
+}
+
+impl Version {
+    /// Whether this one was read before, or after, another; `None` where nobody can tell.
+    fn order(self, other: Self) -> Option<Ordering> {
+        let by_clock = self.taken?.cmp(&other.taken?);
+        match (self.sequence, other.sequence) {
+            (Some(own), Some(others)) => Some(own.cmp(&others)).filter(|by_number| *by_number == by_clock),
+            _ => Some(by_clock),
+        }
+    }
 }
 
 /// Whether `other` is newer than `ours`.
 pub fn relation(ours: Version, other: Version) -> Relation {
-    let is_before = matches!((ours.taken, other.taken), (Some(ours), Some(other)) if other < ours);
-    if is_before {
+    let order = other.order(ours);
+    if order == Some(Ordering::Less) {
         // Greater and yet earlier: of a lineage that ended before ours began.
         return Relation::NotNewer;
     }
     let (Some(own), Some(number)) = (ours.number, other.number) else { return Relation::Unknown };
-    let is_after = matches!((ours.taken, other.taken), (Some(ours), Some(other)) if other > ours);
     match step(own, number) {
         0 => Relation::NotNewer,
         1.. => Relation::Newer,
         // Smaller and yet later: a new lineage, so somebody ran the node on another database.
-        _ if is_after => Relation::Newer,
+        _ if order == Some(Ordering::Greater) => Relation::Newer,
         _ => Relation::NotNewer,
     }
 }
@@ -52,11 +66,11 @@ mod tests {
     use super::*;
 
     fn at(number: i64, second: i64) -> Version {
-        Version { number: Some(number), taken: Some(Timestamp::from_second(second).unwrap()) }
+        Version { number: Some(number), taken: Some(Timestamp::from_second(second).unwrap()), sequence: None }
     }
 
     fn undated(number: i64) -> Version {
-        Version { number: Some(number), taken: None }
+        Version { number: Some(number), taken: None, sequence: None }
     }
 
     #[test]
@@ -81,6 +95,15 @@ mod tests {
     }
 
     #[test]
+    fn one_wrong_clock_says_nothing_against_the_numbers_of_the_snapshots() {
+        let of = |number, second, sequence| Version { sequence: Some(sequence), ..at(number, second) };
+        assert_eq!(relation(of(10, 5, 8), of(9, 900, 7)), Relation::NotNewer, "a clock was ahead once");
+        assert_eq!(relation(of(10, 5, 8), of(11, 900, 7)), Relation::Newer, "numbers still count");
+        assert_eq!(relation(of(774, 5, 8), of(2, 6, 9)), Relation::Newer);
+        assert_eq!(relation(of(774, 5, 8), of(775, 4, 7)), Relation::NotNewer);
+    }
+
+    #[test]
     fn the_number_wraps_around_at_32_bits() {
         let most = i64::from(u32::MAX);
         assert_eq!(relation(at(most, 5), at(0, 6)), Relation::Newer);
@@ -98,6 +121,6 @@ mod tests {
         assert_eq!(relation(at(10, 5), none(6)), Relation::Unknown);
         assert_eq!(relation(none(5), at(10, 6)), Relation::Unknown);
         assert_eq!(relation(at(10, 5), none(4)), Relation::NotNewer);
-        assert_eq!(relation(at(10, 5), Version { number: None, taken: None }), Relation::Unknown);
+        assert_eq!(relation(at(10, 5), Version { number: None, taken: None, sequence: None }), Relation::Unknown);
     }
 }

@@ -72,8 +72,8 @@ fn sound(objections: &mut Objections, plan: &Plan, facts: &Facts, (path, node): 
 /// In what the database at the target is newer than the snapshot's.
 fn newer(candidate: &Candidate, node: &NodeState, path: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let ours = Version { number: candidate.node.data_version, taken: Some(candidate.taken) };
-    match relation(ours, Version { number: node.data_version, taken: None }) {
+    let ours = Version { number: candidate.node.data_version, taken: Some(candidate.taken), sequence: None };
+    match relation(ours, Version { number: node.data_version, taken: None, sequence: None }) {
         Relation::Newer => found.push("the database there is newer: its data_version is greater".to_owned()),
         Relation::Unknown => found.push("nobody can say which is newer: one of them has no data_version".to_owned()),
         Relation::NotNewer => {}

@@ -5,9 +5,16 @@ use crate::base::ids::ArtifactName;
 use crate::base::limits::HTLC_CLAIM_MARGIN;
 use crate::facts::cln::{HtlcDirection, LiveHtlc};
 use crate::guard::evidence::lineage::{Relation, Version, relation};
-use crate::guard::evidence::{Piece, Testimony};
-use crate::guard::facts::{Candidate, Claim, Facts, Finality, Known};
+use crate::guard::evidence::{Origin, Piece, Testimony};
+use crate::guard::facts::{Candidate, Claim, Facts, Finality, Known, Remembered, Standing, Whose};
 use crate::guard::objections::Objections;
+use crate::witness::State;
+use std::cmp::Ordering;
+
+/// What to do where nobody bears witness.
+const WITNESS: &str = "give the line that `relay-backup backup --final` printed, --witness rbw1:…; where it is lost, the same \
+                       command on the old host prints it again, and so does the kit; where that host is gone too, leave the \
+                       database in quarantine and take the road of emergency.recover (scenario server-loss)";
 
 /// Objects to a database with open channels unless it is final, at the head of every vault, ours alone, of the newest
 /// lineage, and free of HTLCs that would go on chain at once.
@@ -20,6 +27,7 @@ pub(super) fn judge(
     finality(objections, candidate, artifact);
     heads(objections, facts, candidate);
     claim(objections, facts, candidate);
+    witness(objections, facts, candidate);
     lineage(objections, evidence, candidate);
     htlcs(objections, facts, candidate, artifact);
 }
@@ -69,13 +77,45 @@ fn claim(objections: &mut Objections, facts: &Facts, candidate: &Candidate) {
     }
 }
 
+/// Vaults that were set back to the moment of the final snapshot look as if nothing had come after it. So somebody
+/// outside of them must say that it is the last, and nobody may know better.
+fn witness(objections: &mut Objections, facts: &Facts, candidate: &Candidate) {
+    let snapshot = &candidate.snapshot;
+    let mut is_borne_out = false;
+    for Remembered { whose, says, standing } in &facts.remembered {
+        let is_held = *standing == Known::Is(Standing::Held);
+        let message = match (says.snapshot.cmp(snapshot), says.state) {
+            (Ordering::Greater, _) => format!("it knows of {}: the node went on after {snapshot}", says.snapshot),
+            (Ordering::Equal, State::Undone) => format!("it knows that {snapshot} was taken back"),
+            (Ordering::Equal, _) if !is_held => format!("it knows another {snapshot} than the one in the vaults"),
+            (Ordering::Equal, State::Final) => {
+                is_borne_out |= *whose == Whose::Given;
+                continue;
+            }
+            (Ordering::Less | Ordering::Equal, _) => continue,
+        };
+        objections.add(whose, message, SAFE_ROAD);
+    }
+    if !is_borne_out {
+        let message =
+            "nothing outside of the vaults says that it is the last: vaults that were set back would look the same";
+        objections.add(snapshot, message, WITNESS);
+    }
+}
+
 /// Looks for a wallet database that was written to after this one, whatever its channels say.
 fn lineage(objections: &mut Objections, evidence: &[&Piece], candidate: &Candidate) {
-    let ours = Version { number: candidate.node.data_version, taken: Some(candidate.taken) };
+    let (taken, sequence) = (Some(candidate.taken), Some(candidate.snapshot.sequence()));
+    let ours = Version { number: candidate.node.data_version, taken, sequence };
     let is_ours = |piece: &&&Piece| !piece.is_of_another_node(candidate.node.node_id.as_deref());
     for piece in evidence.iter().filter(is_ours) {
         let Known::Is(Testimony::Wallet(node)) = &piece.says else { continue };
-        let message = match relation(ours, Version { number: node.data_version, taken: piece.taken }) {
+        let sequence = match &piece.origin {
+            Origin::Snapshot(id) => Some(id.sequence()),
+            Origin::Mark(_) | Origin::Target(_) => None,
+        };
+        let theirs = Version { number: node.data_version, taken: piece.taken, sequence };
+        let message = match relation(ours, theirs) {
             Relation::NotNewer => continue,
             Relation::Newer => "a database of this node was written to after this copy was taken",
             Relation::Unknown => "a database without data_version may be newer than this copy",

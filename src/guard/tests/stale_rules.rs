@@ -302,13 +302,19 @@ fn a_node_that_was_let_start_is_not_set_back() {
 
 #[test]
 fn a_later_transaction_is_newer_even_when_no_channel_moved() {
-    let with = |number: i64, taken: i64| {
+    let of = |sequence: u64, number: i64, taken: i64| {
         let mut other = node(vec![channel('a', 3, 7)]);
         other.data_version = Some(number);
         let (plan, mut facts) = migration();
-        facts.evidence = vec![wallet_of(8, taken, other)];
+        facts.evidence = vec![wallet_of(sequence, taken, other)];
         (plan, facts)
     };
+    let with = |number: i64, taken: i64| of(if taken > 1000 { 10 } else { 8 }, number, taken);
+    // A snapshot from before, dated after: a clock was wrong, and nobody can say more than its number does.
+    let (plan, facts) = of(8, 2, 1001);
+    cleared(STALE, &plan, &facts, "final state");
+    let (plan, facts) = of(8, 101, 1001);
+    refused(STALE, &plan, &facts, "was written to after");
     let (plan, facts) = with(101, 1001);
     refused(STALE, &plan, &facts, "was written to after");
     let (plan, facts) = with(2, 1001);

@@ -1,12 +1,13 @@
 //! A world in which everything is right: a plan and facts that every guard clears. Tests spoil one thing at a time.
 
 use crate::artifact::{ArtifactKind, Toxicity};
-use crate::base::ids::{ArtifactName, SnapshotId};
+use crate::base::ids::{ArtifactName, Sha256Hex, SnapshotId};
 use crate::facts::cln::{EmergencyChannel, EmergencyContents, EmergencyLayout, NodeState, WalletChannel};
 use crate::facts::postgres::Software;
 use crate::guard::evidence::{Origin, Piece, Testimony};
 use crate::guard::facts::*;
 use crate::plan::*;
+use crate::witness::{State, Witness};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -196,6 +197,12 @@ pub(super) fn piece(origin: Origin, taken: i64, says: Testimony) -> Piece {
     Piece { origin, node_id: Some(NODE_ID.to_owned()), taken: Some(at(taken)), says: Known::Is(says) }
 }
 
+/// What somebody knows of a snapshot that the vaults hold.
+pub(super) fn remembered(whose: Whose, sequence: u64, state: State) -> Remembered {
+    let says = Witness::new(&"shop".parse().unwrap(), &snapshot(sequence), state, &Sha256Hex::of(b"manifest"));
+    Remembered { whose, says, standing: Known::Is(Standing::Held) }
+}
+
 pub(super) fn candidate(node: NodeState) -> Candidate {
     Candidate { snapshot: snapshot(9), taken: at(1000), node, finality: Known::Is(Finality::Final) }
 }
@@ -212,6 +219,7 @@ pub(super) fn facts(node: NodeState) -> Facts {
         emergency: Known::Is(emergency(&[('a', 7)])),
         vaults: Known::Is(vec![head("near"), head("far")]),
         claim: Known::Is(Claim::OursAlone { snapshot: snapshot(9) }),
+        remembered: vec![remembered(Whose::Given, 9, State::Final)],
         lowered: Known::Is(None),
         block_height: Known::Is(1000),
         identity: IdentityFacts {
@@ -240,6 +248,7 @@ pub(super) fn facts(node: NodeState) -> Facts {
             })),
             store_now: Known::Is(at(100_000)),
             when_begun: None,
+            clock: WhoseClock::Stores,
         },
         payout: Known::Is(PayoutFacts {
             processors: vec!["OnChainAutomatedPayoutSenderFactory".to_owned()],

@@ -108,19 +108,20 @@ fn a_broken_channel_database_is_kept_while_its_unit_is_off() {
 #[test]
 fn a_node_moves_and_is_started_by_nobody() {
     let old = OldHost::new();
-    old.machine.relay_backup(&["backup", "--final", "--yes"]).ends().exits(0).prints("FINAL");
+    let gone = old.machine.relay_backup(&["backup", "--final", "--yes"]).ends().exits(0).prints("FINAL");
+    let witness = crate::flows::witness::witness(&gone);
     let new = NewHost::after(&old);
     new.machine.write("/fake/bin/lightningd", "#!/bin/sh\necho v26.09\n", 0o755, 0);
     for unit in ["clightning.service", "bitcoind.service"] {
         new.machine.unit(unit, if unit == "bitcoind.service" { "active" } else { "inactive" });
     }
-    let move_it = || -> Ended { new.restore("planned-migration", &[]) };
+    let move_it = || -> Ended { new.restore("planned-migration", &["--witness", &witness]) };
     move_it().exits(0).prints("holds          channel-database-placed").prints("claim-ours");
     new.is_whole(Wallet::InPlace);
     assert_eq!(new.machine.told(), told_by(&scenario::embedded("planned-migration").unwrap()));
     assert_eq!(new.machine.state("clightning.service"), "inactive");
     let claims = new.machine.at(format!("/mnt/vault/nodes/{}/claims/{}", crate::support::host::NODE, new.snapshot));
-    assert_eq!(fs::read_dir(claims).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(claims).unwrap().count(), 2, "the run's own, and the one by which the node may start");
     // Once it runs, nothing is moved over it.
     new.machine.unit("clightning.service", "active");
     let before = tree(&new.machine.at(LIGHTNING), 1);

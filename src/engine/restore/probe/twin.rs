@@ -6,7 +6,7 @@ use crate::base::ids::{InstanceId, SnapshotId};
 use crate::base::limits::CLOCK_SLACK;
 use crate::engine::Error;
 use crate::engine::state::HostState;
-use crate::guard::facts::{Finality, Known, LifeKind, LifeSource, SignOfLife, TwinFacts};
+use crate::guard::facts::{Finality, Known, LifeKind, LifeSource, SignOfLife, TwinFacts, WhoseClock};
 use crate::policy::Via;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -23,8 +23,12 @@ struct Sign<'a> {
 /// Whether the old host lives.
 pub(super) fn probe(view: &View<'_>) -> Result<TwinFacts, Error> {
     let when_begun = view.world.begun;
-    let unknown =
-        |why: String| TwinFacts { last: Known::Unknown(why.clone()), store_now: Known::Unknown(why), when_begun };
+    let unknown = |why: String| TwinFacts {
+        last: Known::Unknown(why.clone()),
+        store_now: Known::Unknown(why),
+        when_begun,
+        clock: WhoseClock::Stores,
+    };
     if let Some(why) = view.shelf.gap() {
         return Ok(unknown(format!("{why}, and it may hold a newer sign of life")));
     }
@@ -34,7 +38,14 @@ pub(super) fn probe(view: &View<'_>) -> Result<TwinFacts, Error> {
     };
     let last = last(view, &signs)?;
     let clock = last.as_ref().map_or(0, |(_, stand)| *stand);
-    Ok(TwinFacts { last: Known::Is(last.map(|(sign, _)| sign)), store_now: store_now(view, clock)?, when_begun })
+    let is_own = view.shelf.stands.get(clock).is_some_and(|stand| stand.place.vault.is_dated_by_this_machine());
+    let whose = if is_own { WhoseClock::ThisMachines } else { WhoseClock::Stores };
+    Ok(TwinFacts {
+        last: Known::Is(last.map(|(sign, _)| sign)),
+        store_now: store_now(view, clock)?,
+        when_begun,
+        clock: whose,
+    })
 }
 
 /// Everything that a host has put there, newest first. The error says of what it is not known when it was stored.
