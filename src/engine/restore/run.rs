@@ -102,10 +102,11 @@ impl<'a> Run<'a> {
         // While a person was asked, another run may have begun this restore, or gone on with it.
         course.run = journal.run.clone().unwrap_or(course.run);
         course.lowered = journal.lowered;
-        course.begun = Some(journal.begun.unwrap_or_else(|| begun(&first.twin, self.context.now())));
+        course.begun = journal.begun.or_else(|| begun(&first.twin));
         self.begin(&course, &mut journal)?;
         let claim = claiming::take(self.context, self.reader, self.plan, &mut journal)?;
         let facts = self.probe(&course, claim.clone(), &[])?;
+        self.learn_the_beginning(&mut course, &facts, &mut journal)?;
         let judgement = guard::judge(self.plan.clone(), &facts, self.request.acceptances);
         let mut report = self.report();
         report.resumed = is_resumed;
@@ -117,7 +118,7 @@ impl<'a> Run<'a> {
         if let Known::Is(mirror) = facts.target.mirror {
             applier.gathered.mirror = mirror;
         }
-        self.steps(&mut applier, &mut journal, cleared, &course)?;
+        self.steps(&mut applier, &mut journal, cleared, &mut course)?;
         self.conclude(applier, &mut journal, report)
     }
 
@@ -130,12 +131,25 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Where the vaults did not say at first which signs of life there were: those that are seen now were before.
+    fn learn_the_beginning(&self, course: &mut Course, facts: &Facts, journal: &mut Journal) -> Result<(), Error> {
+        if course.begun.is_some() {
+            return Ok(());
+        }
+        course.begun = begun(&facts.twin);
+        let (plan, begun) = (journal::digest(self.plan), course.begun);
+        if begun.is_some() {
+            journal.add(self.context.now(), Line::Begun { run: course.run.clone(), plan, begun })?;
+        }
+        Ok(())
+    }
+
     fn steps(
         &self,
         applier: &mut Applier<'a>,
         journal: &mut Journal,
         mut cleared: Cleared<Plan>,
-        course: &Course,
+        course: &mut Course,
     ) -> Result<(), Error> {
         for number in 0..self.plan.steps.len() {
             if claiming::places(self.plan, number) {
@@ -145,6 +159,7 @@ impl<'a> Run<'a> {
                 let fences: Vec<_> =
                     applier.gathered.fences.iter().map(|(place, fence)| (place.clone(), fence)).collect();
                 let facts = self.probe(course, claim, &fences)?;
+                self.learn_the_beginning(course, &facts, journal)?;
                 cleared = guard::judge(self.plan.clone(), &facts, self.request.acceptances).clear()?;
             }
             let Some(step) = cleared.steps().nth(number) else { break };
@@ -394,15 +409,31 @@ fn opens_the_way(step: &PlannedStep) -> bool {
 }
 
 /// The moment after which a sign of life, by the stores' clocks, came while this restore was at work: now, less what
-/// two clocks may differ by, or the newest sign there is.
-fn begun(twin: &TwinFacts, here: Timestamp) -> Timestamp {
-    let now = match &twin.store_now {
-        Known::Is(now) => *now,
-        Known::Unknown(_) => here,
-    };
-    let now = now.checked_sub(CLOCK_SLACK).unwrap_or(now);
-    match &twin.last {
-        Known::Is(Some(sign)) => sign.at.max(now),
-        _ => now,
+/// two clocks may differ by, or the newest sign there is. None while the stores do not say both: a sign that is seen
+/// later may then be older than this restore, and would be taken for one that came during it, for ever.
+fn begun(twin: &TwinFacts) -> Option<Timestamp> {
+    let (Known::Is(now), Known::Is(last)) = (&twin.store_now, &twin.last) else { return None };
+    let now = now.checked_sub(CLOCK_SLACK).unwrap_or(*now);
+    Some(last.as_ref().map_or(now, |sign| sign.at.max(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::facts::{LifeKind, LifeSource, SignOfLife};
+
+    #[test]
+    fn a_restore_has_begun_only_when_the_vaults_have_said_what_was_before() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let sign = SignOfLife { at: at(9_990), host: "old".into(), source: LifeSource::Other, kind: LifeKind::Working };
+        let unknown = || Known::Unknown("the vault does not answer".to_owned());
+        let twin = |last, store_now| TwinFacts { last, store_now, when_begun: None };
+        let known = Known::Is(Some(sign));
+        assert_eq!(begun(&twin(Known::Unknown("x".into()), unknown())), None);
+        // Whatever is seen once the vault answers again may have been there before.
+        assert_eq!(begun(&twin(Known::Unknown("x".into()), Known::Is(at(10_000)))), None);
+        assert_eq!(begun(&twin(known.clone(), unknown())), None);
+        assert_eq!(begun(&twin(known, Known::Is(at(10_000)))), Some(at(9_990)));
+        assert!(begun(&twin(Known::Is(None), Known::Is(at(10_000)))).unwrap() < at(10_000));
     }
 }
