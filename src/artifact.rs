@@ -1,5 +1,7 @@
 //! What an artifact is: its name, kind, codec and whether it is toxic. Words shared by sources, manifest and engine.
 
+pub mod channels;
+
 use crate::base::ids::ArtifactName;
 use serde::{Deserialize, Serialize};
 

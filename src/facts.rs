@@ -6,6 +6,9 @@ pub mod files;
 pub mod lnd;
 pub mod postgres;
 pub mod sqlite;
+mod toxicity;
+
+pub use toxicity::{node_tables, toxicity};
 
 use serde::{Deserialize, Serialize};
 

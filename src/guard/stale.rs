@@ -10,15 +10,13 @@ use super::evidence::{Knowledge, Origin, Piece, Sighting, Standing, Testimony, c
 use super::facts::{Candidate, Facts, FileAt, Finality, Known, WalletAt};
 use super::objections::Objections;
 use super::{Guard, Verdict};
+use crate::artifact::channels::FILE_NAMES;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::ids::{ArtifactName, SnapshotId};
 use crate::facts::cln::WalletChannel;
-use crate::facts::postgres::Software;
 use crate::plan::{Action, Plan, SIDE_FILES};
 use std::path::{Path, PathBuf};
 
-/// Names under which a node looks for its channel state.
-const CHANNEL_DATABASES: [&str; 3] = ["lightningd.sqlite3", "channel.db", "channel.sqlite"];
 /// The safe road of a Core Lightning node.
 const SAFE_ROAD: &str = "leave the database in quarantine and take the road of emergency.recover: an empty database, the \
                          same hsm_secret, `lightning-cli emergencyrecover` before anything else; peers then close the \
@@ -56,7 +54,7 @@ fn innocent(objections: &mut Objections, plan: &Plan, facts: &Facts, action: &Ac
     let toxicity = known.map_or_else(Known::default, |known| known.toxicity.as_ref());
     let is_toxic = objections.need(artifact, "whether it holds channel state", toxicity) == Some(&Toxicity::Toxic);
     let is_wallet = matches!(action, Action::PlaceFile { kind: ArtifactKind::ClnWallet, .. });
-    let is_tables = matches!(known.map(|known| &known.software), Some(Known::Is(Software::Cln | Software::Lnd)));
+    let is_tables = matches!(known.map(|known| &known.software), Some(Known::Is(software)) if software.is_node());
     if is_toxic || is_wallet || is_tables {
         let message = "it holds a node's channel state, and it would go where a node can start on it";
         objections.add(artifact, message, QUARANTINE);
@@ -75,7 +73,7 @@ fn innocent(objections: &mut Objections, plan: &Plan, facts: &Facts, action: &Ac
 /// Whether a node looks for channel state, or for what belongs to it, at this path.
 fn is_channel_place(plan: &Plan, path: &Path) -> bool {
     let of_plan = plan.fences().any(|place| is_database_or_beside(path, &place.wallet));
-    of_plan || CHANNEL_DATABASES.iter().any(|name| is_database_or_beside(path, &path.with_file_name(name)))
+    of_plan || FILE_NAMES.iter().any(|name| is_database_or_beside(path, &path.with_file_name(name)))
 }
 
 fn is_database_or_beside(path: &Path, database: &Path) -> bool {

@@ -15,6 +15,7 @@ mod obstacle;
 mod phrase;
 mod screen;
 mod sqlite_schema;
+mod state;
 mod tar_error;
 #[cfg(test)]
 pub(super) mod tests;

@@ -16,11 +16,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use crate::artifact::channels::NodeSoftware;
 pub use check::check;
 pub(crate) use check::{differences, open_sound, unreadable};
 pub use content::{content, owner_of};
 pub use copy::{Copy, LockBudget, copy};
-pub use error::{NodeSoftware, SqliteError};
+pub use error::SqliteError;
 
 use crate::artifact::{ArtifactKind, ArtifactSpec, Codec, Toxicity};
 use crate::base::ids::SourceName;

@@ -213,6 +213,17 @@ impl Drop for Staged<'_> {
 }
 
 impl Checked<'_> {
+    /// See [`Staged::is_there`].
+    pub(super) fn is_there(&self) -> Result<bool, TargetError> {
+        self.0.is_there()
+    }
+
+    /// Lets it come under another name, for its owner to read alone.
+    pub(super) fn under_another_name(&mut self, ending: &str, mode: u32) {
+        self.0.name.push(ending);
+        self.0.attributes.mode = mode;
+    }
+
     /// Gives it owner and mode, makes it durable and renames it into its place, over nothing.
     pub fn publish(self) -> Result<Placed, TargetError> {
         let mut staged = self.0;

@@ -10,10 +10,11 @@ use super::aside::Aside;
 use super::place::{Attributes, How, Staged, rename_new, times};
 use super::root::{Folder, Root, file, kind_of, staging_name};
 use super::{TargetError, steps};
+use crate::artifact::channels::NAMES_REFUSED;
 use crate::base::fsio::FileError;
 use crate::base::interrupt::Interrupt;
 use crate::base::limits::TAR_ENTRIES_MAX;
-use crate::report::Finding;
+use crate::report::{Finding, Level};
 use crate::sources::files::{Content, TarError, Whole, content};
 pub use compare::Compared;
 use entry::{Entry, Kind};
@@ -31,8 +32,11 @@ use zeroize::Zeroizing;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&[u8]; 4] = [b"", b"-journal", b"-wal", b"-shm"];
-/// Names that a node takes for its channel state (`wallet/db.c`; LND `lncfg/db.go`).
-const TOXIC_NAMES: [&[u8]; 4] = [b"lightningd.sqlite3", b"channel.db", b"channel.sqlite", b"sphinxreplay.db"];
+
+/// What is added to the name of a file that may hold channel state and that an older version took.
+const QUARANTINE_ENDING: &str = ".TOXIC";
+/// Its mode.
+const QUARANTINE_MODE: u32 = 0o400;
 
 /// How a tar is unpacked.
 #[derive(Clone, Copy, Debug)]
@@ -138,11 +142,20 @@ impl Root {
     }
 }
 
+/// Tells of a file that does not come back under its name.
+fn quarantined(path: &Path, what: &str) -> Finding {
+    let ending = QUARANTINE_ENDING;
+    let message = format!("the snapshot holds {what} here, as old as the snapshot is: it lies beside, as …{ending}");
+    let hint = "never let a node or wallet start on it where it has channels: an old copy can lose them all; bring that \
+                node back by its seed and its own backup of channels";
+    Finding::new(Level::Degraded, "toxic-set-aside", path.display().to_string(), message).with_hint(hint)
+}
+
 /// Refuses an entry that would come where this tar has no business.
 fn refuse_forbidden(how: &Unpack<'_>, entry: &Entry, path: &Path) -> Result<(), TreeError> {
     let name = path.file_name().unwrap_or_default().as_bytes();
-    let is_toxic = |known: &[u8]| COMPANIONS.iter().any(|end| name.strip_prefix(known) == Some(end));
-    if TOXIC_NAMES.iter().any(|known| is_toxic(known)) {
+    let is_toxic = |known: &str| COMPANIONS.iter().any(|end| name.strip_prefix(known.as_bytes()) == Some(end));
+    if NAMES_REFUSED.into_iter().any(is_toxic) {
         return Err(TreeError::Toxic {
             name: TarError::shown(&entry.name),
             what: "named as a node's channel database",
@@ -263,15 +276,19 @@ impl<'a> Tree<'a> {
     /// Places the file that was written last.
     fn settle(&mut self) -> Result<(), TreeError> {
         let Some((name, path, staged)) = self.pending.take() else { return Ok(()) };
-        if !staged.is_there()? && self.root.look(&path)?.is_some() {
-            self.clear(&path)?;
-        }
-        let (checked, ()) = staged.check(|written, _| match content(written) {
-            Content::Harmless => Ok(()),
+        let (mut checked, taken_before) = staged.check(|written, _| match content(written) {
+            Content::Harmless => Ok(None),
+            Content::TakenBefore(what) => Ok(Some(what)),
             Content::Toxic(what) | Content::Unclear(what) => {
                 Err(TreeError::Toxic { name: TarError::shown(&name), what })
             }
         })?;
+        if let Some(what) = taken_before {
+            checked.under_another_name(QUARANTINE_ENDING, QUARANTINE_MODE);
+            self.done.findings.push(quarantined(&self.root.path_of(&path), what));
+        } else if !checked.is_there()? && self.root.look(&path)?.is_some() {
+            self.clear(&path)?;
+        }
         let placed = checked.publish()?;
         match placed.how {
             How::Placed => self.done.placed += 1,

@@ -4,6 +4,7 @@ use super::apply::Applier;
 use super::expand::{databases_of, live};
 use super::journal::Kept;
 use super::places::QUARANTINE_MODE;
+use crate::artifact::channels::LND_DATABASES;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::fsio::FileError;
 use crate::base::ids::ArtifactName;
@@ -180,7 +181,7 @@ fn no_channel_database(applier: &Applier<'_>) -> Result<Outcome, Error> {
         }
     }
     for folder in applier.ground.lnd_graphs() {
-        for name in ["channel.db", "channel.sqlite"] {
+        for name in LND_DATABASES {
             let path = folder.join(name);
             if applier.root.at(&path)? != At::Nothing {
                 return Ok(Fails(format!("{} is there", applier.root.path_of(&path).display())));

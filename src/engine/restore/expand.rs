@@ -2,6 +2,7 @@
 //! units. Pure: it reads the manifest, the notes and the policy that lies in them, and looks at nothing else.
 
 use super::ground::{Ground, Node};
+use crate::artifact::channels::LND_DATABASES;
 use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::ids::{ArtifactName, SnapshotId};
 use crate::facts::Facts;
@@ -18,8 +19,6 @@ use std::path::{Path, PathBuf};
 
 /// Mode of a secret and of what lets a node act.
 const SECRET_MODE: u32 = 0o400;
-/// Where LND keeps its channel state, below its folder (LND `lncfg/db.go`, `channeldb`).
-const LND_DATABASES: [&str; 2] = ["channel.db", "channel.sqlite"];
 
 /// Makes the plan.
 pub fn expand(ground: &Ground<'_>) -> Plan {
@@ -122,7 +121,7 @@ fn place(ground: &Ground<'_>, what: Placed) -> Vec<Action> {
         Placed::ChannelBackup => {
             ground.of_kind(ArtifactKind::LndChannelBackup).filter_map(|a| in_place(ground, a)).collect()
         }
-        Placed::Sqlite => ground.of_kind(ArtifactKind::Sqlite).filter_map(|a| in_place(ground, a)).collect(),
+        Placed::Sqlite => harmless(ground, ArtifactKind::Sqlite).filter_map(|a| in_place(ground, a)).collect(),
         Placed::EmergencyRecoverCopy => {
             ground.of_kind(ArtifactKind::EmergencyRecover).map(|artifact| copy(ground, artifact)).collect()
         }
@@ -133,6 +132,11 @@ fn place(ground: &Ground<'_>, what: Placed) -> Vec<Action> {
         Placed::Files => trees(ground, |source| matches!(source.kind, SourceKind::Files { .. })),
         Placed::ChannelDatabase => channel_databases(ground),
     }
+}
+
+/// Those of a kind that hold no channel state. The others are for quarantine alone.
+fn harmless<'a>(ground: &'a Ground<'_>, kind: ArtifactKind) -> impl Iterator<Item = &'a Artifact> {
+    ground.of_kind(kind).filter(|artifact| ground.toxicity(artifact) == Toxicity::Harmless)
 }
 
 /// A file where it lay on the old host.
@@ -182,8 +186,7 @@ fn trees(ground: &Ground<'_>, wanted: impl Fn(&SourcePolicy) -> bool) -> Vec<Act
         Some(Facts::ClnExtras(extras)) => extras.lightning_dir.clone(),
         _ => PathBuf::from("/"),
     };
-    ground
-        .of_kind(ArtifactKind::Tar)
+    harmless(ground, ArtifactKind::Tar)
         .filter(|artifact| ground.source_of(&artifact.name).is_some_and(&wanted))
         .map(|artifact| Action::PlaceTree {
             artifact: artifact.name.clone(),
@@ -267,8 +270,7 @@ struct Target<'a> {
 
 /// The dumps that hold no channel state, in the order in which they were read.
 fn targets<'a>(ground: &'a Ground<'_>) -> impl Iterator<Item = Target<'a>> {
-    let harmless = |artifact: &&Artifact| ground.toxicity(artifact) == Toxicity::Harmless;
-    ground.of_kind(ArtifactKind::PostgresDump).filter(harmless).filter_map(|artifact| {
+    harmless(ground, ArtifactKind::PostgresDump).filter_map(|artifact| {
         let Some(Facts::PostgresDump(facts)) = ground.facts(&artifact.name) else { return None };
         let server = ground.server_of(&artifact.name)?;
         let swap = if keeps_old(ground) {

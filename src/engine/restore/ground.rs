@@ -6,8 +6,8 @@ use crate::artifact::{ArtifactKind, Toxicity};
 use crate::base::fsio;
 use crate::base::ids::{ArtifactName, NodeName, SnapshotId, SourceName};
 use crate::base::limits::NODE_FILE_BYTES_MAX;
-use crate::facts::Facts;
 use crate::facts::postgres::Software;
+use crate::facts::{self, Facts};
 use crate::manifest::{Artifact, Manifest};
 use crate::notes::Notes;
 use crate::plan::{LightningPlace, Owner, ServerUrl};
@@ -74,14 +74,10 @@ impl Ground<'_> {
         self.chosen.and_then(|(_, notes)| notes.facts(name))
     }
 
-    /// Whether an artifact is toxic, by the manifest or by what was seen in it.
+    /// Whether an artifact is toxic. One of which nobody can tell counts as such.
     pub fn toxicity(&self, artifact: &Artifact) -> Toxicity {
-        let holds_channels = match self.facts(&artifact.name) {
-            Some(Facts::PostgresDump(facts)) => !facts.channel_tables.is_empty(),
-            Some(Facts::ClnWallet(_)) => true,
-            _ => false,
-        };
-        if artifact.toxic || holds_channels { Toxicity::Toxic } else { Toxicity::Harmless }
+        let known = facts::toxicity(artifact.kind, artifact.toxic, self.facts(&artifact.name));
+        known.unwrap_or(Toxicity::Toxic)
     }
 
     /// The source that an artifact comes from.

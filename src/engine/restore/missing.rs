@@ -2,7 +2,7 @@
 //! piece is named before anything is done and again at the end: a restore that left something out is not whole.
 
 use super::ground::Ground;
-use crate::artifact::ArtifactKind;
+use crate::artifact::{ArtifactKind, Toxicity};
 use crate::engine::Error;
 use crate::facts::Facts;
 use crate::facts::postgres::Software;
@@ -142,6 +142,30 @@ pub(super) fn not_whole(ground: &Ground<'_>) -> Vec<Finding> {
         Finding::new(Level::Degraded, "artifact-not-whole", finding.subject.clone(), message).with_hint(hint)
     };
     failed.map(told).collect()
+}
+
+/// What the scenario takes of its kind and leaves because it is toxic. Said again even where it lies in quarantine:
+/// nobody must look for it in its place.
+pub(super) fn toxic(ground: &Ground<'_>) -> Vec<Finding> {
+    let is_quarantined = ground.scenario.steps.iter().any(|step| step.action == Do::Quarantine);
+    let is_left = |artifact: &&Artifact| {
+        let is_told = artifact.kind != ArtifactKind::ClnWallet && is_taken(ground, artifact.kind);
+        is_told && ground.toxicity(artifact) == Toxicity::Toxic
+    };
+    let told = |artifact: &Artifact| {
+        let (level, message) = if is_quarantined {
+            (Level::Note, "it holds or may hold a node's channel state: it is put into quarantine and not restored")
+        } else {
+            (Level::Degraded, "it holds or may hold a node's channel state: it is not restored")
+        };
+        let hint = format!(
+            "an old copy can lose every channel; to look at it, `relay-backup extract --artifact {}` to a file with \
+             TOXIC in its name",
+            artifact.name
+        );
+        Finding::new(level, "artifact-toxic", artifact.name.to_string(), message).with_hint(hint)
+    };
+    ground.artifacts().filter(is_left).map(told).collect()
 }
 
 /// What is missing of the things that an assertion speaks of.

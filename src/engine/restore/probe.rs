@@ -22,7 +22,7 @@ use super::super::reading::{Opened, Place, Reader};
 use super::super::survey::Believed;
 use super::super::{Context, Error};
 use super::places;
-use crate::artifact::{ArtifactKind, Toxicity};
+use crate::artifact::Toxicity;
 use crate::base::ids::{ArtifactName, SourceName};
 use crate::facts;
 use crate::facts::postgres::Software;
@@ -187,17 +187,9 @@ fn artifacts(view: &View<'_>) -> std::collections::BTreeMap<ArtifactName, Artifa
 
 /// What the manifest says and what was seen in it: one yes is a yes.
 fn toxicity(view: &View<'_>, name: &ArtifactName) -> Known<Toxicity> {
-    view.artifact(name).and(|artifact| {
-        let by_content = match view.notes(name) {
-            Some(facts::Facts::PostgresDump(facts)) => {
-                !facts.channel_tables.is_empty() || matches!(facts.software, Software::Cln | Software::Lnd)
-            }
-            Some(facts::Facts::ClnWallet(_)) => true,
-            Some(_) => false,
-            None => return Known::Unknown(format!("the snapshot's notes say nothing of {name}")),
-        };
-        let is_toxic = artifact.toxic || artifact.kind == ArtifactKind::ClnWallet || by_content;
-        Known::Is(if is_toxic { Toxicity::Toxic } else { Toxicity::Harmless })
+    view.artifact(name).and(|artifact| match facts::toxicity(artifact.kind, artifact.toxic, view.notes(name)) {
+        Some(toxicity) => Known::Is(toxicity),
+        None => Known::Unknown(format!("the snapshot's notes say nothing of {name}")),
     })
 }
 

@@ -391,6 +391,7 @@ impl<'a> Run<'a> {
                 .cloned()
                 .chain(missing::findings(self.missing))
                 .chain(missing::not_whole(self.ground))
+                .chain(missing::toxic(self.ground))
                 .collect(),
         }
     }

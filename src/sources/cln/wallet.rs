@@ -4,6 +4,7 @@
 
 use super::emergency::{outpoint, reversed_hex, revocations, stored_address};
 use super::error::ClnError;
+use crate::artifact::channels::CHAINS;
 use crate::facts::cln::{HtlcDirection, KnownPeer, LiveHtlc, NodeState, Unspent, WalletChannel};
 use crate::sources::sqlite::{NodeSoftware, SqliteError, owner_of};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -11,14 +12,6 @@ use std::path::Path;
 
 /// Output status `spent` of the table `outputs`.
 const OUTPUT_SPENT: i64 = 2;
-/// Hashes of first blocks, in the order of bytes in which lightningd stores them, and lightningd's names of the chains.
-const CHAINS: [(&str, &str); 5] = [
-    ("6fe28c0ab6f1b372c1a6a246ae63f74f931e8365e15a089c68d6190000000000", "bitcoin"),
-    ("43497fd7f826957108f4a30fd9cec3aeba79972084e90ead01ea330900000000", "testnet"),
-    ("43f08bdab050e35b567c864b91f47f50ae725ae2de53bcfbbaf284da00000000", "testnet4"),
-    ("f61eee3b63a380a477a063af32b2bbc97c9ff9f01f2c4225e973988108000000", "signet"),
-    ("06226e46111a0b59caaf126043eb5bbf28c34f3a5e332a1fc7b2b73cf188910f", "regtest"),
-];
 
 /// The hash of the first block of a chain, by lightningd's name of it, the way explorers print it.
 pub fn first_block(network: &str) -> Option<String> {

@@ -62,8 +62,8 @@ pub enum Obstacle {
         /// What to do.
         remedy: &'static str,
     },
-    /// A database whose content could not be told.
-    #[error("{} begins like {what}, but its list of tables cannot be read", shown(path))]
+    /// What could not be told.
+    #[error("{} begins like {what}, and what is in it cannot be read: it may be a node's channel state", shown(path))]
     Unclear {
         /// The file.
         path: PathBuf,
@@ -110,14 +110,15 @@ impl Obstacle {
             }
             Self::Unreadable { .. } => None,
             Self::Toxic { path, .. } => Some(format!(
-                "back the node up by a source of kind cln or lnd, and add {:?} to exclude here",
+                "back the node up by a source of kind cln or lnd, and add {:?} to exclude here; of another kind of node \
+                 keep the seed, and what it gives as a backup of its channels",
                 path.to_string_lossy()
             )),
             Self::Live { path, remedy, .. } => {
                 Some(format!("{remedy}, and add {:?} to exclude here", path.to_string_lossy()))
             }
             Self::Unclear { path, .. } => Some(format!(
-                "look whether it is damaged; if it may be lost, add {:?} to exclude",
+                "look whether it is damaged, and keep the seed of an encrypted wallet by itself; then add {:?} to exclude",
                 path.to_string_lossy()
             )),
             Self::TooDeep { path, .. } => Some(format!("exclude {}", shown(path))),

@@ -3,6 +3,8 @@
 
 use super::bolt;
 use super::sqlite_schema;
+use super::state::{self, Found};
+use crate::artifact::channels::{self, NodeSoftware};
 use crate::base::flock::Locked;
 use rustix::fd::BorrowedFd;
 use rustix::fs::AtFlags;
@@ -41,15 +43,20 @@ pub enum Content {
     Harmless,
     /// A node's channel state.
     Toxic(&'static str),
-    /// A database whose tables cannot be read, so that it could be anything.
+    /// A database that cannot be read, so that it could be anything.
     Unclear(&'static str),
+    /// Channel state, or what may be that, of a kind that older versions of this program took for plain files.
+    TakenBefore(&'static str),
 }
 
 /// Judges a file that nobody else uses, by its content alone.
 pub fn content(file: &File) -> Content {
     if sqlite_schema::is_sqlite(file) {
         return match sqlite_schema::tables(file) {
-            Some(tables) => node_by_tables(&tables).map_or(Content::Harmless, Content::Toxic),
+            Some(tables) => {
+                let told = channels::by_tables(tables.iter().map(String::as_str));
+                told.map_or(Content::Harmless, |told| of_node(told.software))
+            }
             None => Content::Unclear("a SQLite database"),
         };
     }
@@ -59,7 +66,16 @@ pub fn content(file: &File) -> Content {
             None => Content::Unclear("a bolt database"),
         };
     }
-    Content::Harmless
+    match state::look(file) {
+        Some(Found::State(software)) => of_node(software),
+        Some(Found::Unclear(what)) => Content::TakenBefore(what),
+        None => Content::Harmless,
+    }
+}
+
+fn of_node(software: NodeSoftware) -> Content {
+    let known = if software.is_always_refused() { Content::Toxic } else { Content::TakenBefore };
+    known(software.state())
 }
 
 const SQLITE_REMEDY: &str = "back it up by a source of kind sqlite";
@@ -75,7 +91,11 @@ pub(super) fn screen(file: &File, folder: BorrowedFd<'_>, name: &OsStr, bolt_rul
     if bolt::is_bolt(file) {
         return screen_bolt(file, bolt_rule);
     }
-    Verdict::Plain
+    match state::look(file) {
+        Some(Found::State(software)) => Verdict::Toxic(software.state()),
+        Some(Found::Unclear(what)) => Verdict::Unclear(what),
+        None => Verdict::Plain,
+    }
 }
 
 fn screen_sqlite(file: &File, folder: BorrowedFd<'_>, name: &OsStr) -> Verdict {
@@ -118,17 +138,8 @@ fn sqlite_in_use(file: &File, folder: BorrowedFd<'_>, name: &OsStr) -> Option<&'
     }
 }
 
-/// Whose channel database these tables are. Core Lightning: `wallet/migrations.c`; LND: `kvdb` over SQL, one table a
-/// former bolt file (`lncfg/db.go`).
 fn node_by_tables(tables: &HashSet<String>) -> Option<&'static str> {
-    let has = |name: &str| tables.contains(name);
-    if has("shachains") && (has("channels") || has("channel_htlcs")) {
-        return Some("Core Lightning's channel database");
-    }
-    if has("channeldb_kv") || has("decayedlogdb_kv") {
-        return Some("LND's channel database");
-    }
-    None
+    channels::by_tables(tables.iter().map(String::as_str)).map(|told| told.software.state())
 }
 
 fn screen_bolt(file: &File, rule: LockedBolt) -> Verdict {
@@ -144,14 +155,6 @@ fn screen_bolt(file: &File, rule: LockedBolt) -> Verdict {
     if buckets.is_none() { Verdict::Unclear("a bolt database") } else { Verdict::Plain }
 }
 
-/// Whose channel database these buckets are (LND `channeldb/channel.go`, `htlcswitch/decayedlog.go`).
 fn node_by_buckets(buckets: &HashSet<Vec<u8>>) -> Option<&'static str> {
-    let has = |name: &str| buckets.contains(name.as_bytes());
-    if has("open-chan-bucket") || has("historical-chan-bucket") || has("closed-chan-bucket") {
-        return Some("LND's channel database");
-    }
-    if has("shared-hash") || has("batch-replay") {
-        return Some("LND's record of packets seen (sphinxreplay.db)");
-    }
-    None
+    channels::by_buckets(buckets.iter().map(Vec::as_slice))
 }

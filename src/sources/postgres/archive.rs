@@ -10,6 +10,7 @@ mod rows;
 mod statement;
 mod wire;
 
+use crate::facts::node_tables;
 use crate::facts::postgres::{ContentDigest, LargeObjectFacts};
 use rows::{ObjectSum, RowFault, RowSum};
 use std::collections::HashMap;
@@ -172,6 +173,12 @@ impl Scanner {
             return self.data(&rest);
         }
         self.data(bytes)
+    }
+
+    /// The tables that tell a Lightning node, qualified, among those whose entries have passed.
+    pub fn node_tables(&self) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        node_tables(self.tables.iter().map(|table| (text(&table.schema), text(&table.name))))
     }
 
     /// How many bytes header and table of contents have, once they have passed. They name the moment of the dump and

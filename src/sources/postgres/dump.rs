@@ -83,7 +83,7 @@ pub(super) fn database(
     let program = program("pg_dump", source.programs.pg_dump.as_deref(), version)?;
     let session = server.connect()?;
     let (snapshot, survey) = still::begin(&session)?;
-    let toxic = !survey.recognised.channel_tables.is_empty();
+    let toxic = survey.recognised.software.is_node() || !survey.recognised.channel_tables.is_empty();
     let toxicity = if toxic { Toxicity::Toxic } else { Toxicity::Harmless };
     let spec = ArtifactSpec { name: name.clone(), kind: ArtifactKind::PostgresDump, codec: source.codec, toxicity };
     let encoding = survey.database.encoding.clone();

@@ -220,7 +220,7 @@ impl Landing<'_> {
             true => Ok(()),
             false => Err(RestoreError::Toxic { database: self.database.to_owned(), tables }),
         };
-        toxic(facts.channel_tables.clone())?;
+        toxic(facts.node_tables())?;
         let fresh = self.fresh_name();
         // By what is in it, too: the notes are the word of whoever wrote the snapshot.
         let inside = self.server().with_database(&fresh).connect()?;

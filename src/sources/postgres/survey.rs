@@ -4,6 +4,7 @@
 
 use super::PostgresError;
 use super::connect::Session;
+use crate::artifact::channels::{self, NodeSoftware};
 use crate::facts::postgres::{
     ContentDigest, ExtensionFacts, MaterializedViewFacts, RoleFacts, ServerVersion, Software,
 };
@@ -180,7 +181,8 @@ pub(super) fn recognise(tables: &[CatalogTable]) -> Recognised {
     let mut channel_tables = Vec::new();
     let mut found: Option<(Software, &str)> = None;
     for (schema, names) in &schemas {
-        let toxic = channel_state(names);
+        let told = channels::owner_by_tables(names.iter().copied());
+        let toxic = told.as_ref().map_or(&[][..], |told| &told.tables);
         let software = software_of(names);
         if software != Software::None && found.is_none() {
             found = Some((software, schema));
@@ -191,33 +193,16 @@ pub(super) fn recognise(tables: &[CatalogTable]) -> Recognised {
     Recognised { software, schema: schema.to_owned(), channel_tables }
 }
 
-/// The tables of one schema that hold a node's channel state.
-fn channel_state(names: &BTreeSet<&str>) -> Vec<String> {
-    const CLN: [&str; 5] = ["channels", "shachains", "channel_htlcs", "channel_state_changes", "vars"];
-    const LND: [&str; 2] = ["channeldb_kv", "walletdb_kv"];
-    let here = |all: &[&str]| all.iter().filter(|name| names.contains(*name)).map(|name| (*name).to_owned()).collect();
-    let mut found: Vec<String> = Vec::new();
-    if is_cln(names) {
-        found = here(&CLN);
-    }
-    let lnd: Vec<String> = here(&LND);
-    found.extend(lnd);
-    found
-}
-
-fn is_cln(names: &BTreeSet<&str>) -> bool {
-    names.contains("channels") && (names.contains("shachains") || names.contains("channel_htlcs"))
-}
-
 fn software_of(names: &BTreeSet<&str>) -> Software {
     let all = |wanted: &[&str]| wanted.iter().all(|name| names.contains(name));
+    let owner = channels::owner_by_tables(names.iter().copied()).map(|told| told.software);
     if all(&["Invoices", "Stores", "AddressInvoices"]) {
         Software::Btcpay
     } else if all(&["descriptors", "nbxv1_settings"]) {
         Software::Nbxplorer
-    } else if is_cln(names) {
+    } else if owner == Some(NodeSoftware::CoreLightning) {
         Software::Cln
-    } else if names.contains("channeldb_kv") || names.contains("walletdb_kv") {
+    } else if owner == Some(NodeSoftware::Lnd) {
         Software::Lnd
     } else if all(&["cart", "region", "product_variant"]) {
         Software::Medusa

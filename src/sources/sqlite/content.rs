@@ -1,6 +1,6 @@
 //! What a database holds, read from a copy of it: tables row by row, schema, whose it is, whether it is sound.
 
-use super::error::NodeSoftware;
+use crate::artifact::channels::{self, NodeSoftware};
 use crate::base::interrupt::Interrupt;
 use crate::facts::sqlite::{SqliteContent, TableFacts};
 use rusqlite::Connection;
@@ -32,12 +32,7 @@ pub fn content(connection: &Connection, interrupt: &Interrupt) -> rusqlite::Resu
 /// Whose database it is, told by its tables; `None` when it is no Lightning node's.
 pub fn owner_of(connection: &Connection) -> rusqlite::Result<Option<NodeSoftware>> {
     let names = table_names(connection)?;
-    let has = |name: &str| names.iter().any(|known| known == name);
-    if has("vars") && has("version") && has("channels") && has("channel_htlcs") && has("shachains") {
-        return Ok(Some(NodeSoftware::CoreLightning));
-    }
-    let lnd = ["channeldb_kv", "walletdb_kv", "macaroondb_kv", "decayedlogdb_kv", "amp_sub_invoices", "graph_nodes"];
-    Ok(lnd.iter().any(|name| has(name)).then_some(NodeSoftware::Lnd))
+    Ok(channels::owner_by_tables(names.iter().map(String::as_str)).map(|told| told.software))
 }
 
 /// SQLite's own check: `None` when it is content, else its first complaints.

@@ -1,5 +1,6 @@
 //! Why a SQLite database could not be copied or read, and what to do about each reason.
 
+use crate::artifact::channels::NodeSoftware;
 use crate::base::fsio::FileError;
 use crate::base::ids::BadId;
 use std::io;
@@ -186,24 +187,6 @@ pub enum SqliteError {
     },
 }
 
-/// Whose database it is, told by its tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeSoftware {
-    /// Core Lightning.
-    CoreLightning,
-    /// LND.
-    Lnd,
-}
-
-impl std::fmt::Display for NodeSoftware {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::CoreLightning => "Core Lightning",
-            Self::Lnd => "LND",
-        })
-    }
-}
-
 impl SqliteError {
     /// What SQLite said while the database was read, told apart by its extended code.
     pub(crate) fn read(path: &Path, source: rusqlite::Error) -> Self {
@@ -277,6 +260,11 @@ impl SqliteError {
             }
             Self::NodeDatabase { owner: NodeSoftware::Lnd, .. } => {
                 "use a source of kind \"lnd\": LND's channels come back from channel.backup, never from its database"
+                    .to_owned()
+            }
+            Self::NodeDatabase { .. } => {
+                "take this source out of the policy, and keep the node's seed and what it offers as a backup of its \
+                 channels instead: no copy of its database is safe to start on"
                     .to_owned()
             }
             Self::Look { .. } | Self::Read { .. } | Self::Write { .. } | Self::Interrupted { .. } => return None,

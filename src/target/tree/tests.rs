@@ -234,3 +234,34 @@ fn a_file_that_is_in_the_tar_twice_counts_as_it_was_last_and_a_tar_that_breaks_o
     let how = Unpack { below: Path::new("/"), label: "now", forbidden: &[], interrupt: &interrupt };
     assert!(matches!(root.unpack(&tar[..], &how), Err(TreeError::Interrupted { entries: 0 })));
 }
+
+#[test]
+fn what_an_older_version_took_of_a_node_comes_back_beside_its_place_and_the_rest_in_it() {
+    let (folder, root) = ground();
+    let database = folder.path().join("made.db");
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    connection.execute_batch("CREATE TABLE local_channels (a); CREATE TABLE htlc_infos (a)").unwrap();
+    drop(connection);
+    let bytes = std::fs::read(&database).unwrap();
+    std::fs::remove_file(&database).unwrap();
+    let mut tar = raw("a/eclair.sqlite", tar::EntryType::Regular, "", &bytes);
+    tar.extend(raw("a/wallet", tar::EntryType::Regular, "", b"QklFMQxxxxxxxxxxxxxxxx"));
+    tar.extend(raw("a/eclair.conf", tar::EntryType::Regular, "", b"fine"));
+    std::fs::create_dir(folder.path().join("a")).unwrap();
+    std::fs::write(folder.path().join("a/wallet"), "what runs now").unwrap();
+    for _ in 0..2 {
+        let done = unpack(&root, &ended(tar.clone()), &[]).unwrap();
+        let told: Vec<_> = done.findings.iter().filter(|finding| finding.code == "toxic-set-aside").collect();
+        assert_eq!(told.len(), 2, "{:?}", done.findings);
+        assert!(told[0].subject.ends_with("a/eclair.sqlite") && told[0].message.contains("eclair"), "{:?}", told[0]);
+        let mut names: Vec<_> = std::fs::read_dir(folder.path().join("a"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["eclair.conf", "eclair.sqlite.TOXIC", "wallet", "wallet.TOXIC"]);
+        assert_eq!(std::fs::read(folder.path().join("a/wallet")).unwrap(), b"what runs now");
+        let mode = std::fs::metadata(folder.path().join("a/eclair.sqlite.TOXIC")).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o400);
+    }
+}

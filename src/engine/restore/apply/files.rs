@@ -318,7 +318,7 @@ pub(in crate::engine::restore) fn fence_place(lightning: &LightningPlace, owner:
 fn refuse_channel_state(name: &ArtifactName, file: &File) -> Result<(), Error> {
     match content(file) {
         Content::Harmless => Ok(()),
-        Content::Toxic(what) | Content::Unclear(what) => Err(Error::Refused {
+        Content::Toxic(what) | Content::Unclear(what) | Content::TakenBefore(what) => Err(Error::Refused {
             guard: "stale",
             reason: format!("{name} holds no channel state by the snapshot's own word, and is {what}"),
             hint: "take another snapshot, and find out who can sign with the key of this one: it says what is not so"

@@ -26,6 +26,29 @@ fn a_lightning_wallet_is_refused_under_any_name() {
 }
 
 #[test]
+fn the_channels_of_every_other_node_are_refused_by_their_content() {
+    let home = tempfile::tempdir().unwrap();
+    let sqlite = |name: &str, tables: &str| {
+        Connection::open(home.path().join(name)).unwrap().execute_batch(tables).unwrap();
+    };
+    sqlite("phoenix.mainnet.db", "CREATE TABLE local_channels (id); CREATE TABLE htlc_infos (id)");
+    sqlite("renamed", "CREATE TABLE ldk_node_data (primary_namespace, secondary_namespace, key, value)");
+    let wallet = "{\"channels\": {\"00ab\": {}}, \"seed_version\": 59}";
+    fs::write(home.path().join("default_wallet"), wallet).unwrap();
+    let update = [&[1, 1][..], &12_u64.to_be_bytes(), &1_u64.to_be_bytes(), &[0, 90, 1, 2, 3]].concat();
+    fs::create_dir_all(home.path().join("monitor_updates/aa_0")).unwrap();
+    fs::write(home.path().join("monitor_updates/aa_0/12"), update).unwrap();
+    let text = refused(&[home.path().to_owned()], &[], &["toxic-database"; 4]);
+    for node in ["eclair's or phoenixd's", "an LDK node's", "an Electrum wallet's"] {
+        assert!(text.contains(node), "{node}: {text}");
+    }
+    let encrypted = home.path().join("encrypted");
+    fs::write(&encrypted, "QklFMQxxxxxxxxxxxxxxxx").unwrap();
+    let text = refused(std::slice::from_ref(&encrypted), &[], &["database-unclear"]);
+    assert!(text.contains("an encrypted Electrum wallet") && text.contains("keep the seed"), "{text}");
+}
+
+#[test]
 fn every_fixture_wallet_is_recognised() {
     let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cln/node");
     let mut count = 0;
