@@ -5,6 +5,7 @@ use crate::support::host::{Bare, Host, NODE, whole};
 use crate::support::vault::{SNAPSHOT_FILES, VaultFolder, overwrite};
 use relay_backup::seal::sign::SigningKey;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Signs a manifest's text anew, as whoever holds the key can.
@@ -234,4 +235,35 @@ fn a_recipient_that_the_policy_does_not_name_is_found() {
     host.recipients.pop();
     host.write_policy();
     host.run(&["verify"]).exits(20).complains("recipient").complains("the policy does not name").complains("rotate");
+}
+
+#[test]
+fn what_a_thief_of_the_signing_key_calls_harmless_is_looked_at_before_it_is_given() {
+    let bare = Bare::new();
+    let honest = text(&bare.vault, bare.newest());
+    let wallet = "\"cln/lightningd.sqlite3\", \"kind\": \"cln-wallet\", \"codec\": \"zstd\", \"toxic\": true";
+    assert!(honest.contains(wallet), "{honest}");
+    for lie in [
+        // Notes and kind still tell.
+        wallet.replace("true", "false"),
+        wallet.replace("true", "false").replace("cln-wallet", "sqlite"),
+        // Only the bytes do.
+        wallet.replace("true", "false").replace("cln-wallet", "sqlite").replace("lightningd.sqlite3", "recipes"),
+        wallet.replace("true", "false").replace("cln-wallet", "hsm-secret").replace("lightningd.sqlite3", "recipes"),
+    ] {
+        sign(&bare.vault, bare.newest(), &honest.replace(wallet, &lie), &whole().host.signer());
+        let name = if lie.contains("recipes") { "cln/recipes" } else { "cln/lightningd.sqlite3" };
+        let extract = |to: &str| bare.open(&["extract", "--artifact", name, "--to", to]);
+        let to = bare.env.path("lightningd.sqlite3");
+        let ended = extract(to.to_str().unwrap()).exits(21);
+        ended.complains("refused by the guard stale").complains("does not say TOXIC in its name");
+        assert!(!to.exists());
+        let ended = extract("-").exits(21).complains("a pipe could end anywhere");
+        assert!(ended.stdout_bytes.is_empty(), "{ended}");
+        let to = bare.env.path("wallet.TOXIC");
+        extract(to.to_str().unwrap()).exits(0).prints("It is TOXIC");
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o7777, 0o400);
+        fs::remove_file(&to).unwrap();
+        fs::remove_file(bare.env.path("wallet.TOXIC.README.txt")).unwrap();
+    }
 }
