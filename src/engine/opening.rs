@@ -18,9 +18,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// Most memory that is set aside for an artifact before its bytes come.
 const MEMORY_BYTES_FIRST: usize = 64 * 1024 * 1024;
+
+/// A segment's number and what it opened to, wiped when it is dropped.
+type Numbered = (usize, Result<Zeroizing<Vec<u8>>, Error>);
 
 /// What is needed to open segments.
 pub struct Opener<'a> {
@@ -36,7 +40,7 @@ pub struct Opener<'a> {
 
 impl Opener<'_> {
     /// Opens one segment from the first place that gives it whole.
-    pub fn segment(&self, artifact: &Artifact, index: usize) -> Result<Vec<u8>, Error> {
+    pub fn segment(&self, artifact: &Artifact, index: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
         let segment = &artifact.segments[index];
         let mut reasons = Vec::new();
         for place in self.places {
@@ -49,7 +53,12 @@ impl Opener<'_> {
     }
 
     /// Opens one segment from one place.
-    pub fn segment_from(&self, place: &Place, artifact: &Artifact, segment: &Segment) -> Result<Vec<u8>, NotGiven> {
+    pub fn segment_from(
+        &self,
+        place: &Place,
+        artifact: &Artifact,
+        segment: &Segment,
+    ) -> Result<Zeroizing<Vec<u8>>, NotGiven> {
         let sealed = read_object(&place.vault, self.node, &segment.object)?;
         let thing = format!("object {}", segment.object);
         let plaintext = open(artifact.codec, &self.opened.epoch, &sealed, &thing)
@@ -62,13 +71,14 @@ impl Opener<'_> {
 
     /// A small artifact in memory that is wiped.
     pub fn to_memory(&self, artifact: &Artifact) -> Result<Secret, Error> {
-        let mut bytes = Vec::with_capacity(usize::try_from(artifact.length).unwrap_or(0).min(MEMORY_BYTES_FIRST));
+        let mut bytes =
+            Zeroizing::new(Vec::with_capacity(usize::try_from(artifact.length).unwrap_or(0).min(MEMORY_BYTES_FIRST)));
         let mut take = |part: &[u8]| {
             bytes.extend_from_slice(part);
             Ok(())
         };
         self.artifact(artifact, &mut take, "memory")?;
-        Ok(Secret::new(bytes))
+        Ok(Secret::from(bytes))
     }
 
     /// The secret of the same source as an `emergency.recover`, to open that with.
@@ -142,7 +152,7 @@ impl Opener<'_> {
     fn hand_on(
         &self,
         artifact: &Artifact,
-        opened: &crossbeam_channel::Receiver<(usize, Result<Vec<u8>, Error>)>,
+        opened: &crossbeam_channel::Receiver<Numbered>,
         window: &Window,
         take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
         to: &str,

@@ -427,7 +427,7 @@ pub fn open_notes(
 }
 
 fn decrypt_notes(epoch: &EpochIdentity, sealed: &[u8], manifest: &Manifest) -> Result<Secret, SealError> {
-    epoch.decrypt(sealed, &format!("the notes of {}", manifest.snapshot)).map(Secret::new)
+    epoch.decrypt(sealed, &format!("the notes of {}", manifest.snapshot)).map(Secret::from)
 }
 
 fn decode_notes(notes: &Secret, manifest: &Manifest) -> Result<Notes, Error> {

@@ -4,6 +4,7 @@
 use crate::artifact::Codec;
 use crate::base::limits::SEGMENT_BYTES_MAX;
 use std::io::{self, Read, Write};
+use zeroize::Zeroizing;
 
 /// zstd's level: the fastest ordinary one; on a dump it stores less than gzip's level 6 does.
 const ZSTD_LEVEL: i32 = 1;
@@ -41,19 +42,19 @@ impl Compressor {
 
 /// Decompresses one segment. More than a segment may hold, a second member or frame, or bytes behind the end
 /// are errors: whoever could write them would otherwise fill our memory.
-pub fn decompress(codec: Codec, packed: &[u8]) -> io::Result<Vec<u8>> {
+pub fn decompress(codec: Codec, packed: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<Vec<u8>>> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidData, "it expands to more than a segment may hold");
     match codec {
         Codec::None if packed.len() > SEGMENT_BYTES_MAX => Err(too_long()),
-        Codec::None => Ok(packed.to_vec()),
+        Codec::None => Ok(packed),
         Codec::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?.single_frame();
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed.as_slice())?.single_frame();
             let plaintext = read_bounded(&mut decoder).and_then(|bytes| bytes.ok_or_else(too_long))?;
             refuse_rest(decoder.finish())?;
             Ok(plaintext)
         }
         Codec::Gzip => {
-            let mut decoder = flate2::bufread::GzDecoder::new(packed);
+            let mut decoder = flate2::bufread::GzDecoder::new(packed.as_slice());
             let plaintext = read_bounded(&mut decoder).and_then(|bytes| bytes.ok_or_else(too_long))?;
             refuse_rest(decoder.into_inner())?;
             Ok(plaintext)
@@ -61,8 +62,9 @@ pub fn decompress(codec: Codec, packed: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-fn read_bounded(reader: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::with_capacity(1024 * 1024);
+fn read_bounded(reader: &mut dyn Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    // What is outgrown is not wiped: small segments, and so small secrets, never outgrow it.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024 * 1024));
     reader.take(SEGMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= SEGMENT_BYTES_MAX).then_some(bytes))
 }
@@ -91,12 +93,12 @@ mod tests {
                     compressor.compress(codec, b"something else before it").unwrap();
                 }
                 let packed = compressor.compress(codec, &bytes).unwrap();
-                prop_assert_eq!(&decompress(codec, &packed).unwrap(), &bytes);
+                prop_assert_eq!(&*decompress(codec, Zeroizing::new(packed.clone())).unwrap(), &bytes);
                 if codec != Codec::None {
-                    prop_assert!(decompress(codec, &packed[..packed.len() - 1]).is_err());
+                    prop_assert!(decompress(codec, Zeroizing::new(packed[..packed.len() - 1].to_vec())).is_err());
                     let mut longer = packed.clone();
                     longer.push(0);
-                    prop_assert!(decompress(codec, &longer).is_err());
+                    prop_assert!(decompress(codec, Zeroizing::new(longer)).is_err());
                 }
             }
         }
@@ -104,7 +106,7 @@ mod tests {
         #[test]
         fn damaged_input_is_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             for codec in [Codec::Gzip, Codec::Zstd] {
-                prop_assert!(decompress(codec, &bytes).is_err());
+                prop_assert!(decompress(codec, Zeroizing::new(bytes.clone())).is_err());
             }
         }
     }
@@ -114,7 +116,7 @@ mod tests {
         let zeros = vec![0u8; SEGMENT_BYTES_MAX + 1];
         for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
             let packed = Compressor::new().unwrap().compress(codec, &zeros).unwrap();
-            let error = decompress(codec, &packed).unwrap_err();
+            let error = decompress(codec, Zeroizing::new(packed)).unwrap_err();
             assert_eq!(error.to_string(), "it expands to more than a segment may hold");
         }
     }

@@ -10,6 +10,7 @@ use age::cli_common::UiCallbacks;
 use age::secrecy::ExposeSecret;
 use jiff::Timestamp;
 use std::io::{BufReader, Read};
+use zeroize::Zeroizing;
 
 /// Identities that a person gave.
 pub struct Identities {
@@ -78,7 +79,7 @@ impl Identities {
 
     /// Opens what was sealed to one of their recipients.
     pub fn open(&self, sealed: &[u8], thing: &str) -> Result<Secret, SealError> {
-        decrypt(self.keys.iter().map(|key| key.as_ref() as &dyn age::Identity), sealed, thing).map(Secret::new)
+        decrypt(self.keys.iter().map(|key| key.as_ref() as &dyn age::Identity), sealed, thing).map(Secret::from)
     }
 }
 
@@ -103,14 +104,15 @@ fn decrypt<'a>(
     keys: impl Iterator<Item = &'a dyn age::Identity>,
     sealed: &[u8],
     thing: &str,
-) -> Result<Vec<u8>, SealError> {
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let wrong = |source| match source {
         age::DecryptError::NoMatchingKeys => SealError::NoMatch { thing: thing.to_owned() },
         source => SealError::Decrypt { thing: thing.to_owned(), source: Box::new(source) },
     };
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(wrong)?;
     let mut reader = decryptor.decrypt(keys).map_err(wrong)?;
-    let mut plaintext = Vec::with_capacity(sealed.len());
+    // Longer than what is inside, so that no copy stays behind in a buffer that was outgrown.
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(sealed.len()));
     reader.read_to_end(&mut plaintext).map_err(|source| SealError::Content { thing: thing.to_owned(), source })?;
     Ok(plaintext)
 }
@@ -203,7 +205,7 @@ impl EpochIdentity {
     }
 
     /// Opens bytes that were sealed to the epoch.
-    pub fn decrypt(&self, sealed: &[u8], thing: &str) -> Result<Vec<u8>, SealError> {
+    pub fn decrypt(&self, sealed: &[u8], thing: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
         decrypt(std::iter::once(&self.key as &dyn age::Identity), sealed, thing)
     }
 }
@@ -228,7 +230,7 @@ mod tests {
             let opened = EpochIdentity::open(epoch.id.clone(), &sealed, &identities).unwrap();
             assert_eq!(opened.recipient(), epoch.to_text());
             let note = epoch.seal(b"a note").unwrap();
-            assert_eq!(opened.decrypt(&note, "the note").unwrap(), b"a note");
+            assert_eq!(opened.decrypt(&note, "the note").unwrap().as_slice(), b"a note");
             assert!(matches!(opened.decrypt(&note[..note.len() - 1], "the note"), Err(SealError::Content { .. })));
         }
         let (stranger, _) = generate(now());

@@ -23,6 +23,7 @@ use relay_backup::seal::segment::open;
 use relay_backup::vault::Vault;
 use relay_backup::vault::layout::ObjectKey;
 use std::io::Write;
+use zeroize::Zeroizing;
 
 /// What is written, and how.
 #[derive(Clone, Debug)]
@@ -134,7 +135,7 @@ impl Place {
     }
 
     /// The plaintext of each segment.
-    fn pieces<'p>(&'p self, artifact: &'p Artifact) -> impl Iterator<Item = Vec<u8>> + 'p {
+    fn pieces<'p>(&'p self, artifact: &'p Artifact) -> impl Iterator<Item = Zeroizing<Vec<u8>>> + 'p {
         artifact.segments.iter().map(|segment| {
             let key = ObjectKey::segment(&self.node, &segment.object);
             let sealed = self.vault.get(&key, OBJECT_BYTES_MAX as u64).unwrap();
@@ -144,7 +145,7 @@ impl Place {
     }
 
     fn open(&self, artifact: &Artifact) -> Vec<u8> {
-        self.pieces(artifact).flatten().collect()
+        self.pieces(artifact).flat_map(|piece| piece.to_vec()).collect()
     }
 }
 
