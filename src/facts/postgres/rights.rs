@@ -16,6 +16,9 @@ pub struct Rights {
     pub defaults: Vec<DefaultRights>,
     /// Of the database itself.
     pub database: DatabaseRights,
+    /// Roles of the server that have a superuser's rights or can come to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub privileged: Vec<String>,
 }
 
 /// One object, its owner, and how its rights differ from what an owner gives by default.

@@ -6,9 +6,10 @@
 //! log, where a server lets us say so. Only statements of our own, with names that the server quoted, run with more
 //! rights.
 
+use super::PostgresError;
 use super::connect::{Server, Session, quote_name};
 use super::restore::{RestoreError, literal};
-use super::{PostgresError, rights::MARK};
+use super::rights::{LEADS_FURTHER, MARK};
 use crate::base::interrupt::Interrupt;
 use crate::base::secret::Secret;
 use std::time::{Duration, Instant};
@@ -35,10 +36,6 @@ const QUIET: [&str; 8] = [
     "log_duration = off",
     "log_lock_waits = off",
 ];
-/// Roles of the server that lead to a superuser's rights.
-const LEADS_FURTHER: &str =
-    "r.rolsuper OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')";
-
 /// What the role may do beyond what it makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Power {
@@ -192,6 +189,11 @@ impl Hand {
         }
     }
 
+    /// Whether the role has the rights of [`Hand::may_change_rows`].
+    fn reads_everything(&self) -> bool {
+        self.is_super && self.keeper.major() >= 14
+    }
+
     /// Makes the role a member of others, as far as these lead nowhere.
     pub(super) fn be_member_of<'o>(&self, owners: impl Iterator<Item = &'o str>) -> Result<(), PostgresError> {
         if !self.is_made {
@@ -229,6 +231,22 @@ impl Hand {
         &self.keeper
     }
 
+    /// Lets the role make things in an empty database, without giving it the database: its owner could write the mark
+    /// that tells a proved one. `inside` is a session of the role that we came as, in that database.
+    pub(super) fn open_for_filling(&self, inside: &Session, database: &str) -> Result<(), PostgresError> {
+        if !self.is_made {
+            return Ok(());
+        }
+        let (role, database) = (quote_name(&self.role), quote_name(database));
+        let doing = "let the role that restores make things";
+        inside.execute(doing, &format!("GRANT ALL ON DATABASE {database} TO {role}"))?;
+        // Up to version 14 everybody may make things there, and it belongs to a superuser.
+        if let Err(error) = inside.execute(doing, &format!("ALTER SCHEMA public OWNER TO {role}")) {
+            tracing::debug!(%error, "the schema public stays whose it is");
+        }
+        Ok(())
+    }
+
     /// Lets the role into a database that may be closed to everybody.
     pub(super) fn let_into(&mut self, database: &str) {
         if self.is_made {
@@ -257,8 +275,8 @@ impl Hand {
         }
     }
 
-    /// Ends every session of the role but our own of another name.
-    pub(super) fn end_sessions(&self) -> Result<(), PostgresError> {
+    /// Ends every session of the role; an error where one does not end.
+    pub(super) fn end_sessions(&self) -> Result<(), RestoreError> {
         if !self.is_made {
             return Ok(());
         }
@@ -270,8 +288,11 @@ impl Hand {
         loop {
             self.keeper.query("end the sessions of the role that restores", end, &[&self.role])?;
             let row = self.keeper.query_one("count the sessions of the role that restores", left, &[&self.role])?;
-            if row.get::<_, i64>(0) == 0 || begin.elapsed() > LOCK_WAIT {
+            if row.get::<_, i64>(0) == 0 {
                 return Ok(());
+            }
+            if begin.elapsed() > LOCK_WAIT {
+                return Err(RestoreError::StillOpen { role: self.role.clone() });
             }
             std::thread::sleep(TRY_AGAIN);
         }
@@ -348,7 +369,9 @@ impl Careful {
         drop(session);
         let mut hand = Hand::take(&server.with_database(super::MAINTENANCE), Power::Rows)?;
         hand.let_into(server.database());
-        hand.be_member_of(owners.iter().map(String::as_str))?;
+        if !hand.reads_everything() {
+            hand.be_member_of(owners.iter().map(String::as_str))?;
+        }
         let session = hand.server(server.database())?.connect()?;
         Ok(Self { session, _hand: Some(hand) })
     }

@@ -247,8 +247,8 @@ fn views(session: &Session, facts: &DatabaseFacts, proof: &mut Proof) -> Result<
     }
     proof.materialized_views = facts.materialized_views.len();
     if proof.materialized_views > 0 {
-        let why = "their rows and queries, which a restore makes anew";
-        proof.not_compared.push(format!("{} materialised views: {why}", proof.materialized_views));
+        let what = "their rows and queries, which a restore makes anew";
+        proof.not_compared.push(format!("of materialised views ({}): {what}", proof.materialized_views));
     }
     Ok(())
 }

@@ -206,7 +206,7 @@ impl Landing<'_> {
             proof.unsettled.extend(settle::compare(&session, &fresh, facts)?);
         } else {
             let owner = self.owner;
-            let why = format!("owners and rights: the notes do not have them, so everything belongs to {owner}");
+            let why = format!("owners and rights: the notes do not have them, so everything should be {owner}'s");
             proof.not_compared.push(why);
         }
         check_owner(&session, self.owner, &mut proof)?;
@@ -333,7 +333,7 @@ pub fn fill_database(
         let sql = format!("ALTER DATABASE {} OWNER TO {}", quote_name(database), quote_name(role));
         hand.keeper().execute("hand a database over", &sql)
     };
-    belongs_to(&hand, hand.role())?;
+    hand.open_for_filling(&admin.connect()?, database)?;
     let replayed = replay::replay(&hand, &admin, facts, dump)?;
     // From here on no session is left that runs what the dump brought.
     hand.end_sessions()?;
@@ -343,7 +343,7 @@ pub fn fill_database(
     let inside = admin.connect()?;
     match &facts.rights {
         Some(noted) => settle::settle(&inside, hand.role(), owner, noted)?,
-        None => settle::hand_over(&inside, hand.role(), owner),
+        None => settle::all_to_owner(&inside, hand.role(), owner)?,
     }
     Ok(replayed)
 }
@@ -400,13 +400,15 @@ fn check_owner(session: &Session, owner: &str, proof: &mut Proof) -> Result<(), 
             (SELECT count(*) FROM pg_class c WHERE pg_get_userbyid(c.relowner) = $1)
         FROM pg_database WHERE datname = current_database()";
     let row = session.query_one("ask whose everything is", sql, &[&super::hand::ROLE])?;
-    let mut expect = |what: &str, expected: String, found: String| {
+    let mut expect = |what: &str, expected: String, found: String, statement: Option<String>| {
         if expected != found {
-            proof.unsettled.push(Unsettled { what: what.to_owned(), expected, found, statement: None });
+            proof.unsettled.push(Unsettled { what: what.to_owned(), expected, found, statement });
         }
     };
-    expect("the owner of the database", owner.to_owned(), row.get(0));
-    expect("relations of the role that restores", "0".to_owned(), row.get::<_, i64>(1).to_string());
+    expect("the owner of the database", owner.to_owned(), row.get(0), None);
+    let give = format!("REASSIGN OWNED BY {} TO the application's role", super::hand::ROLE);
+    let what = "the number of relations that stay with the role that restores";
+    expect(what, "0".to_owned(), row.get::<_, i64>(1).to_string(), Some(give));
     Ok(())
 }
 

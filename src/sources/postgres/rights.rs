@@ -20,7 +20,23 @@ pub(super) fn rights(session: &Session) -> Result<Rights, PostgresError> {
         parts: parts(session)?,
         defaults: defaults(session)?,
         database: database(session)?,
+        privileged: privileged(session)?,
     })
+}
+
+/// The condition on a role `r` of the server's own that leads to a superuser's rights.
+pub(super) const LEADS_FURTHER: &str =
+    "r.rolsuper OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')";
+
+/// Roles that have a superuser's rights or can come to them: by becoming another role, or by making roles.
+pub(super) fn privileged(session: &Session) -> Result<Vec<String>, PostgresError> {
+    let sql = format!(
+        r"SELECT o.rolname::text FROM pg_roles o WHERE o.rolname NOT LIKE 'pg\_%' AND (o.rolsuper OR o.rolcreaterole
+            OR EXISTS (SELECT FROM pg_roles r WHERE ({LEADS_FURTHER} OR r.rolcreaterole)
+                AND pg_has_role(o.oid, r.oid, 'MEMBER')))
+        ORDER BY 1"
+    );
+    Ok(session.query("ask which roles lead further", &sql, &[])?.iter().map(|row| row.get(0)).collect())
 }
 
 /// A comment of a database without what a restore wrote behind it; none where nothing is left.

@@ -5,6 +5,8 @@
 use std::fmt;
 use tokio_postgres::error::SqlState;
 
+/// The class of errors of a server that lacks room, memory or connections.
+const NO_RESOURCES: &str = "53";
 /// Classes of codes whose messages quote the value that was wrong, behind a colon: data exceptions.
 const QUOTES_VALUES: &str = "22";
 /// Classes of codes of errors that a function raises in words of its own.
@@ -18,12 +20,13 @@ pub struct Said {
     hint: Option<String>,
     /// Whether the connection is gone.
     is_closed: bool,
+    is_no_room: bool,
 }
 
 impl Said {
     #[cfg(test)]
     pub(super) fn for_test(text: &str) -> Self {
-        Self { code: None, text: text.to_owned(), hint: None, is_closed: false }
+        Self { code: None, text: text.to_owned(), hint: None, is_closed: false, is_no_room: false }
     }
 
     /// The code, where a server spoke.
@@ -40,16 +43,24 @@ impl Said {
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
+
+    /// Whether the server lacks room, memory or connections, so that what failed is not at fault.
+    pub fn is_no_room(&self) -> bool {
+        self.is_no_room
+    }
 }
 
 impl From<tokio_postgres::Error> for Said {
     fn from(error: tokio_postgres::Error) -> Self {
         let is_closed = error.is_closed();
         let Some(said) = error.as_db_error() else {
-            return Self { code: None, text: super::chain(&error), hint: None, is_closed };
+            return Self { code: None, text: super::chain(&error), hint: None, is_closed, is_no_room: false };
         };
         let (text, hint) = shown(said.code().code(), said.message(), said.hint());
-        Self { code: Some(said.code().clone()), text, hint, is_closed }
+        // A function can raise any code; the server says where that came from.
+        let is_own = said.where_().is_some_and(|place| place.contains("RAISE"));
+        let is_no_room = said.code().code().starts_with(NO_RESOURCES) && !is_own;
+        Self { code: Some(said.code().clone()), text, hint, is_closed, is_no_room }
     }
 }
 

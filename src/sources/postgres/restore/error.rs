@@ -63,6 +63,12 @@ pub enum RestoreError {
         /// The role.
         role: String,
     },
+    /// Sessions that run what a dump brings do not end.
+    #[error("sessions of the role {role}, which runs what a dump brings, do not end")]
+    StillOpen {
+        /// The role.
+        role: String,
+    },
     /// Another restore is at work on the server.
     #[error("another restore is at work on this PostgreSQL server")]
     Busy,
@@ -183,6 +189,10 @@ impl RestoreError {
             Self::RoleTaken { role } => {
                 format!("rename it for as long as the restore takes: ALTER ROLE \"{role}\" RENAME TO \"{role}_kept\";")
             }
+            Self::StillOpen { role } => format!(
+                "as a superuser: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'; then run \
+                 the same command again"
+            ),
             Self::Busy => "wait until it has ended, then run the same command again".to_owned(),
             Self::NoOwner { .. } => "restore the roles (globals.sql) first".to_owned(),
             Self::NoExtension { extension } => format!("install the package that brings {extension}"),

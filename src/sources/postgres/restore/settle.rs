@@ -2,9 +2,14 @@
 //! the server itself named. Meanwhile everything belonged to the role that filled it. What cannot be given back is
 //! named with the statement that would. Runs nothing of the dump: changing an owner or a right calls no function of
 //! anybody's, and there are no event triggers yet.
+//!
+//! What ran while the database was filled ran as the role that owned all of it, and may have changed any of it. So
+//! where somebody without a superuser's rights has functions in a database, nothing that could hold code is given to
+//! a role with such rights: the role would run it one day. It stays with the role that restores, and is named.
 
 use super::super::PostgresError;
 use super::super::connect::{Session, quote_name};
+use super::super::hand::ROLE;
 use super::super::rights::{self, ALL, LARGE_OBJECT, Large};
 use super::literal;
 use crate::facts::postgres::{DatabaseFacts, DatabaseRights, DefaultRights, Grant, ObjectRights, Rights, Setting};
@@ -29,18 +34,66 @@ impl std::fmt::Display for Unsettled {
     }
 }
 
+/// Kinds of objects that hold no code which their owner would run.
+const WITHOUT_CODE: [&str; 8] = [
+    "schema",
+    "sequence",
+    LARGE_OBJECT,
+    "collation",
+    "text search configuration",
+    "text search dictionary",
+    "publication",
+    "language",
+];
+
+/// Who must not be given what a stranger may have changed.
+struct Privileged {
+    /// Roles with a superuser's rights, where the database was and where it is.
+    roles: BTreeSet<String>,
+    /// Whether anybody else has functions in the database.
+    are_strangers_here: bool,
+}
+
+impl Privileged {
+    fn of(session: &Session, noted: &Rights) -> Result<Self, PostgresError> {
+        let mut roles: BTreeSet<String> = noted.privileged.iter().cloned().collect();
+        roles.extend(rights::privileged(session)?);
+        let is_strange = |object: &ObjectRights| {
+            let is_code = in_alter(&object.kind) == "ROUTINE" || object.kind == "language";
+            is_code && !roles.contains(&object.owner)
+        };
+        let are_strangers_here = noted.objects.iter().any(is_strange);
+        Ok(Self { roles, are_strangers_here })
+    }
+
+    /// Whether a role may get everything that is there.
+    fn may_have_all(&self, role: &str) -> bool {
+        !(self.are_strangers_here && self.roles.contains(role))
+    }
+
+    /// Whether an object may go back to its owner.
+    fn may_have(&self, object: &ObjectRights) -> bool {
+        self.may_have_all(&object.owner) || WITHOUT_CODE.contains(&object.kind.as_str())
+    }
+}
+
 /// Gives everything back in a database that `role` filled. `session` is in that database.
 pub(super) fn settle(session: &Session, role: &str, owner: &str, noted: &Rights) -> Result<(), PostgresError> {
     let wanted = one_by_one(session, noted)?;
     let noted_objects = wanted.as_ref().unwrap_or(&noted.objects);
-    owners(session, noted_objects)?;
+    let privileged = Privileged::of(session, noted)?;
+    let to_be_given: Vec<ObjectRights> =
+        noted_objects.iter().filter(|object| privileged.may_have(object)).cloned().collect();
+    owners(session, &to_be_given)?;
     // What the notes do not name, such as what an older version did not look for, goes to the database's owner.
-    hand_over(session, role, owner);
+    if privileged.may_have_all(owner) {
+        hand_over(session, role, owner);
+    }
     // Sequences that belong to a column went with their table, and some could not go before it.
-    owners(session, noted_objects)?;
+    owners(session, &to_be_given)?;
     let here = by_name(rights::objects(session, Large::Each)?);
     let mut statements = Vec::new();
-    for object in noted_objects {
+    for object in &to_be_given {
         let Some(found) = here.get(&key(object)) else { continue };
         statements.extend(changes(object, found).into_iter().map(|change| change.sql(&on(object), &object.owner)));
     }
@@ -48,8 +101,17 @@ pub(super) fn settle(session: &Session, role: &str, owner: &str, noted: &Rights)
     attempt_all(session, &statements)
 }
 
+/// Gives everything to the database's owner, where the notes do not say whose it was: unless the owner has a
+/// superuser's rights. Then it stays with the role that filled it, and that is told.
+pub(super) fn all_to_owner(session: &Session, role: &str, owner: &str) -> Result<(), PostgresError> {
+    if !rights::privileged(session)?.iter().any(|one| one == owner) {
+        hand_over(session, role, owner);
+    }
+    Ok(())
+}
+
 /// Everything that is left of a role's goes to another, and so do its rights.
-pub(super) fn hand_over(session: &Session, role: &str, owner: &str) {
+fn hand_over(session: &Session, role: &str, owner: &str) {
     let (role, owner) = (quote_name(role), quote_name(owner));
     let sql = [format!("REASSIGN OWNED BY {role} TO {owner}"), format!("DROP OWNED BY {role}")];
     if let Err(error) = attempt_all(session, &sql) {
@@ -107,7 +169,7 @@ pub(super) fn compare(session: &Session, name: &str, facts: &DatabaseFacts) -> R
     let Some(noted) = &facts.rights else { return Ok(Vec::new()) };
     let is_one = noted.objects.iter().any(|object| object.kind == LARGE_OBJECT && object.identity == ALL);
     let here = by_name(rights::objects(session, if is_one { Large::Alike } else { Large::Each })?);
-    let mut unsettled = Vec::new();
+    let mut unsettled = surplus(&here, noted);
     for object in &noted.objects {
         let called = format!("{} {}", object.kind, object.identity);
         let Some(found) = here.get(&key(object)) else {
@@ -131,6 +193,8 @@ pub(super) fn compare(session: &Session, name: &str, facts: &DatabaseFacts) -> R
     }
     let parts: BTreeSet<String> = rights::parts(session)?.into_iter().collect();
     unsettled.extend(noted.parts.iter().filter(|part| !parts.contains(*part)).map(|part| missing(part)));
+    let added = parts.iter().filter(|part| runs_code(part) && !noted.parts.contains(*part));
+    unsettled.extend(added.map(|part| not_noted(part, None)));
     unsettled.extend(defaults(&noted.defaults, &rights::defaults(session)?).into_iter().map(|statement| Unsettled {
         what: "a default right".to_owned(),
         expected: "given".to_owned(),
@@ -172,6 +236,30 @@ fn compare_database(name: &str, owner: &str, noted: &DatabaseRights, here: &Data
         });
     }
     unsettled
+}
+
+/// Objects that the notes do not name and that stay with the role that restores: what ran while the database was filled
+/// made them.
+fn surplus(here: &BTreeMap<Key, ObjectRights>, noted: &Rights) -> Vec<Unsettled> {
+    let known: BTreeSet<Key> = noted.objects.iter().map(key).collect();
+    let of_ours = here.iter().filter(|(key, object)| object.owner == ROLE && !known.contains(*key));
+    of_ours
+        .filter(|(_, object)| object.kind != LARGE_OBJECT)
+        .map(|(_, object)| {
+            let drop = format!("DROP {} {}", in_alter(&object.kind), object.identity);
+            not_noted(&format!("{} {}", object.kind, object.identity), Some(drop))
+        })
+        .collect()
+}
+
+/// Whether a part of a table, by its name, is one that runs code for whoever changes the table.
+fn runs_code(part: &str) -> bool {
+    ["trigger ", "rule ", "policy "].iter().any(|kind| part.starts_with(kind))
+}
+
+fn not_noted(called: &str, statement: Option<String>) -> Unsettled {
+    let (expected, found) = ("not there".to_owned(), "there".to_owned());
+    Unsettled { what: called.to_owned(), expected, found, statement }
 }
 
 fn missing(called: &str) -> Unsettled {

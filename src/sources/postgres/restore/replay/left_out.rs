@@ -118,7 +118,7 @@ impl Failures {
     pub(super) fn add(&self, entry: &Entry, error: PostgresError) {
         let is_lost = HOLD_ROWS.contains(&entry.kind.as_str()) && !(entry.kind == "SCHEMA" && entry.tag == b"public");
         let ends_all = matches!(&error, PostgresError::Interrupted { .. })
-            || matches!(&error, PostgresError::Query { source, .. } if source.is_closed());
+            || matches!(&error, PostgresError::Query { source, .. } if source.is_closed() || source.is_no_room());
         if ends_all || is_lost {
             let error = self.essential(entry, error);
             self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);

@@ -156,3 +156,76 @@ fn no_query_of_ours_calls_what_a_tables_owner_made() {
     assert_eq!(btcpay::burn(&server, &[Burn::ApiKeys]).unwrap().api_keys, 1);
     assert_eq!(signs(&cluster, &marker), [""; 0], "looking into it as a superuser ran it");
 }
+
+/// What a function of the shop's would change while it runs as the role that fills everything: a function of a
+/// superuser's, a new one that runs with its owner's rights, a trigger on a superuser's table, and the mark of a
+/// proved database.
+const CHANGES: &str = r#"
+CREATE FUNCTION try(how text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    EXECUTE how; EXCEPTION WHEN OTHERS THEN NULL; END $$;
+CREATE FUNCTION evil(v text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    PERFORM public.try('CREATE OR REPLACE FUNCTION public.of_chief(sql text) RETURNS void LANGUAGE plpgsql
+        SECURITY DEFINER AS ''BEGIN EXECUTE sql; END''');
+    PERFORM public.try('CREATE FUNCTION public.backdoor(sql text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+        AS ''BEGIN EXECUTE sql; END''; GRANT EXECUTE ON FUNCTION public.backdoor(text) TO PUBLIC');
+    PERFORM public.try('CREATE TRIGGER added AFTER INSERT ON public.of_chief FOR EACH ROW
+        EXECUTE FUNCTION public.on_change()');
+    PERFORM public.try(format('COMMENT ON DATABASE %I IS %L', current_database(), replace(
+        (SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()),
+        'being restored', 'proved')));
+    PERFORM public.try(format('ALTER DATABASE %I SET search_path = evil', current_database()));
+    RETURN true;
+END $$;
+CREATE FUNCTION on_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TABLE bait (v text CHECK (evil(v)));
+INSERT INTO bait VALUES ('x');
+"#;
+
+#[test]
+fn what_ran_while_a_database_was_filled_is_given_to_nobody_with_more_rights() {
+    for owner in ["chief", OWNER] {
+        let old = Cluster::start(&std::env::temp_dir()).unwrap();
+        let roles = format!("CREATE ROLE {OWNER} LOGIN; CREATE ROLE chief SUPERUSER LOGIN");
+        old.execute("postgres", &roles).unwrap();
+        old.create_plain_database("btcpaydb").unwrap();
+        let of_chief = format!(
+            "GRANT CREATE ON SCHEMA public TO {OWNER}; SET ROLE chief; CREATE TABLE of_chief (a int);
+             CREATE FUNCTION of_chief(sql text) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'; RESET ROLE;
+             ALTER DATABASE btcpaydb OWNER TO {owner}"
+        );
+        old.execute("btcpaydb", &of_chief).unwrap();
+        as_role(&old, OWNER, "btcpaydb", CHANGES);
+        let collected = read(&old, &["btcpaydb".to_owned()]);
+        let (bytes, facts) = collected.dump("btcpaydb");
+        let new = Cluster::start(&std::env::temp_dir()).unwrap();
+        let (server, snapshot, interrupt) = (server(&new), snapshot(), Interrupt::new());
+        restore_roles(&server, collected.globals().0).unwrap();
+        let landing = Landing { owner: &facts.owner, ..landing(&server, "btcpaydb", &snapshot, &interrupt) };
+        landing.make(facts).unwrap();
+        landing.fill(facts, &mut &bytes[..]).unwrap();
+        assert!(landing.proved_before().unwrap().is_none(), "the mark was written by what the dump brought");
+        let fresh = landing.fresh_name();
+        let unsettled = landing.prove(facts).unwrap().proof.unsettled;
+        let whose = "SELECT proname::text FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner
+            WHERE r.rolsuper AND p.pronamespace = 'public'::regnamespace
+            UNION ALL SELECT relname::text FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+            WHERE r.rolsuper AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'";
+        assert_eq!(new.query(&fresh, whose).unwrap(), Vec::<Vec<_>>::new(), "owner {owner}");
+        let changed = "SELECT prosecdef::text FROM pg_proc WHERE proname = 'of_chief'";
+        assert_eq!(new.query(&fresh, changed).unwrap(), [[Some("true".to_owned())]], "the attack did not run");
+        let told: Vec<&str> = unsettled.iter().map(|one| one.what.as_str()).collect();
+        for what in ["the owner of function public.of_chief(pg_catalog.text)", "the owner of table public.of_chief"] {
+            assert!(told.contains(&what), "{what}: {told:?}");
+        }
+        let mut added = vec!["trigger added on public.of_chief"];
+        added.extend(Some("function public.backdoor(pg_catalog.text)").filter(|_| owner == "chief"));
+        for what in added {
+            assert!(told.contains(&what), "{what}: {told:?}");
+        }
+        // The role that could be used to come to what stays with it lets nobody in.
+        let role = "SELECT rolcanlogin::text, rolsuper::text FROM pg_roles WHERE rolname = 'relay_backup_restoring'";
+        assert_eq!(new.query("postgres", role).unwrap(), [[Some("false".to_owned()), Some("false".to_owned())]]);
+        let settings = "SELECT 1::text FROM pg_db_role_setting WHERE setdatabase <> 0";
+        assert!(new.query("postgres", settings).unwrap().is_empty());
+    }
+}

@@ -30,8 +30,7 @@ const SCHEMA: &str = "
     GRANT SELECT ON \"Invoices\" TO reader WITH GRANT OPTION; GRANT UPDATE (n) ON \"Invoices\" TO clerk; \
     REVOKE DELETE ON \"Invoices\" FROM shop; GRANT INSERT ON \"Invoices\" TO PUBLIC; \
     SET ROLE reader; GRANT SELECT ON \"Invoices\" TO \"odd \"\"one\"; RESET ROLE; \
-    CREATE TABLE own.kept (a int); ALTER TABLE own.kept OWNER TO clerk; CREATE TABLE chiefs (a int); \
-    ALTER TABLE chiefs OWNER TO chief; CREATE VIEW own.seen AS SELECT n FROM \"Invoices\"; \
+    CREATE TABLE own.kept (a int); ALTER TABLE own.kept OWNER TO clerk; CREATE VIEW own.seen AS SELECT n FROM \"Invoices\"; \
         ALTER VIEW own.seen OWNER TO \"odd \"\"one\"; \
     CREATE FUNCTION f(a int, b text) RETURNS int LANGUAGE sql AS 'SELECT 1'; \
     ALTER FUNCTION f(int, text) OWNER TO clerk; \
@@ -125,6 +124,18 @@ fn everything_is_whose_it_was_and_everybody_may_what_they_might() {
             .unwrap();
     }
     assert_eq!(seen(&new), seen(&old));
+}
+
+#[test]
+fn a_superusers_things_are_given_back_where_nobody_else_has_functions() {
+    let database = "ALTER DATABASE btcpaydb OWNER TO chief";
+    let schema = "CREATE TABLE chiefs (a int); ALTER TABLE chiefs OWNER TO chief; \
+        CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+        CREATE TRIGGER t BEFORE INSERT ON chiefs FOR EACH ROW EXECUTE FUNCTION f(); \
+        CREATE TABLE \"Invoices\" (a int); ALTER TABLE \"Invoices\" OWNER TO shop; \
+        CREATE VIEW seen AS SELECT f FROM (SELECT a AS f FROM chiefs) x";
+    let (_old, _new, proved) = moved(ROLES, database, schema);
+    assert_eq!(proved.proof.unsettled, []);
 }
 
 #[test]
