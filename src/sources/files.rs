@@ -13,14 +13,17 @@ mod inspect;
 mod meta;
 mod obstacle;
 mod phrase;
+mod reader;
+pub mod rules;
 mod screen;
 mod sqlite_schema;
 mod tar_error;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use inspect::{Whole, check, inspect};
+pub use inspect::{Inspected, check, inspect};
 pub use obstacle::Obstacle;
+pub use reader::{Head, Kind, TarReader};
 pub use screen::{Content, content};
 pub use tar_error::TarError;
 

@@ -65,6 +65,7 @@ impl<'a> Run<'a> {
             let applier = self.applier(&course, &Journal::nowhere());
             report.inspected.push(inspect::inspect(&applier, Inspection::TestDelivery));
         }
+        report.findings.extend(facts.target.left_out);
         report.guards = judgement.verdicts().to_vec();
         report.plan = Some(self.plan.clone());
         report.followup = followup::entries(self.request.scenario, self.ground.values);
@@ -300,6 +301,7 @@ impl<'a> Run<'a> {
             claim,
             begun: course.begun,
             lowered: course.lowered,
+            is_dry_run: self.request.mode == Mode::DryRun,
             run: &course.run,
         };
         self.context.tell(Event::Step("looking at vaults and target".into()));

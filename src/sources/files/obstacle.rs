@@ -70,6 +70,14 @@ pub enum Obstacle {
         /// What it looks like.
         what: &'static str,
     },
+    /// More than can be read back.
+    #[error("{} is one entry too many: a source holds at most {limit}", shown(path))]
+    TooMany {
+        /// The first that is too many.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
     /// Folders in folders without end.
     #[error("{} lies more than {limit} folders deep", shown(path))]
     TooDeep {
@@ -92,6 +100,7 @@ impl Obstacle {
             Self::Toxic { .. } => "toxic-database",
             Self::Live { .. } => "live-database",
             Self::Unclear { .. } => "database-unclear",
+            Self::TooMany { .. } => "entries-too-many",
             Self::TooDeep { .. } => "folder-too-deep",
         }
     }
@@ -120,6 +129,9 @@ impl Obstacle {
                 "look whether it is damaged; if it may be lost, add {:?} to exclude",
                 path.to_string_lossy()
             )),
+            Self::TooMany { .. } => {
+                Some("give some of its paths to a second source of kind files, or exclude what may be lost".to_owned())
+            }
             Self::TooDeep { path, .. } => Some(format!("exclude {}", shown(path))),
         }
     }
@@ -133,6 +145,7 @@ impl Obstacle {
             | Self::Toxic { path, .. }
             | Self::Live { path, .. }
             | Self::Unclear { path, .. }
+            | Self::TooMany { path, .. }
             | Self::TooDeep { path, .. } => shown(path),
         }
     }
