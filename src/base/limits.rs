@@ -32,6 +32,11 @@ pub const TAR_NAME_BYTES_MAX: usize = 4096;
 /// Longest header before an entry of a tar, in bytes: name, target and every attribute of one file. libarchive reads no
 /// longer one.
 pub const TAR_EXTENSION_BYTES_MAX: u64 = 1024 * 1024;
+/// Most files of a tar that are written before they are made durable together: each is held open meanwhile, and so may
+/// be its folder, out of the 1,024 that a process may open at the least.
+pub const TAR_BATCH_FILES_MAX: usize = 384;
+/// Most bytes of files that are written before they are made durable together.
+pub const TAR_BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Most entries left out of one tar that are told one by one.
 pub const TAR_LEFT_OUT_TOLD_MAX: usize = 100;
 /// Most artifacts in a snapshot.

@@ -208,7 +208,7 @@ fn exchange(
     into.sweep()?;
     let ourselves = root.accounts.resolve(&Owner::ourselves(), &mut Vec::new())?;
     let attributes = Attributes { owner: ourselves, mode: TEXT_MODE, modified: None, extended: Vec::new() };
-    let mut staged = root.stage_in(into, name, attributes, Vec::new())?;
+    let mut staged = root.stage_in(std::sync::Arc::new(into), name, attributes, Vec::new())?;
     let text = text(Some(&root.path_of(aside.folder())));
     staged.write_all(text.as_bytes()).map_err(FileError::io("write", &staged.path()))?;
     staged.trusted().publish()?;

@@ -1,4 +1,5 @@
-//! A tar of ours unpacked where its files came from: each entry staged beside its place and renamed, with owner, mode,
+//! A tar of ours unpacked where its files came from: each entry staged beside its place, made durable with others, and
+//! renamed, with owner, mode,
 //! times and extended attributes. What is equal stays; what differs is moved aside first. A tar that names anything
 //! outside or holds a device is refused, what would bring channel state back is left out, and no link of it is ever
 //! followed.
@@ -6,14 +7,15 @@
 mod compare;
 mod entry;
 
-use super::accounts::Numbers;
+use super::accounts::{Numbers, Owner};
 use super::aside::Aside;
-use super::place::{Attributes, How, Staged, rename_new, times};
-use super::root::{Folder, Root, file, kind_of, staging_name};
+use super::durable::{Durable, Filesystems};
+use super::place::{Attributes, Checked, How, Placed, Staged, rename_new, same_bytes, times};
+use super::root::{Folder, NewFolder, Root, file, kind_of, staging_name};
 use super::{TargetError, steps};
 use crate::base::fsio::FileError;
 use crate::base::interrupt::Interrupt;
-use crate::base::limits::TAR_ENTRIES_MAX;
+use crate::base::limits::{TAR_BATCH_BYTES_MAX, TAR_BATCH_FILES_MAX, TAR_ENTRIES_MAX};
 use crate::report::{Finding, Level};
 use crate::sources::files::rules::{self, LeftOut, Names};
 use crate::sources::files::{Content, Head, Kind, TarError, TarReader, content};
@@ -27,6 +29,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// How much of an entry is written at once, in bytes.
@@ -108,6 +111,7 @@ impl Root {
             tree.take(head, &mut reader)?;
         }
         tree.settle()?;
+        tree.flush()?;
         tree.finish_folders()?;
         Ok(Unpacked { left_out: tree.left_out, ..tree.done })
     }
@@ -130,6 +134,14 @@ struct Tree<'a> {
     /// A file that is written, and not placed: the next entry may be the same file once more, read again because it
     /// changed meanwhile; then the last counts.
     pending: Option<(Vec<u8>, PathBuf, Staged<'a>)>,
+    /// Files that are written and checked, and wait to be made durable together before they are placed.
+    batch: Vec<(Vec<u8>, PathBuf, Checked<'a>)>,
+    batch_bytes: u64,
+    filesystems: Filesystems,
+    /// The folder of the last entry.
+    here: Option<(PathBuf, Arc<Folder>)>,
+    /// The owner of the last entry.
+    owner: Option<(Owner, Numbers)>,
 }
 
 impl<'a> Tree<'a> {
@@ -144,6 +156,11 @@ impl<'a> Tree<'a> {
             swept: HashSet::new(),
             folders: Vec::new(),
             pending: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            filesystems: Filesystems::new(),
+            here: None,
+            owner: None,
         }
     }
 
@@ -182,12 +199,18 @@ impl<'a> Tree<'a> {
     }
 
     /// The folder an entry stands in, its way made and swept.
-    fn parent(&mut self, entry: &Head, path: &Path) -> Result<Folder, TargetError> {
+    fn parent(&mut self, entry: &Head, path: &Path) -> Result<Arc<Folder>, TargetError> {
         let parent = path.parent().unwrap_or(Path::new("/"));
-        let folder = self.root.make_folders(parent, parent, &owner_of(entry), &mut self.done.findings)?;
+        if let Some((known, folder)) = &self.here
+            && known == parent
+        {
+            return Ok(Arc::clone(folder));
+        }
+        let folder = Arc::new(self.root.make_folders(parent, parent, &owner_of(entry), &mut self.done.findings)?);
         if self.swept.insert(parent.to_owned()) {
             folder.sweep()?;
         }
+        self.here = Some((parent.to_owned(), Arc::clone(&folder)));
         Ok(folder)
     }
 
@@ -201,11 +224,20 @@ impl<'a> Tree<'a> {
     }
 
     fn owner(&mut self, entry: &Head) -> Result<Numbers, TargetError> {
-        self.root.accounts.resolve(&owner_of(entry), &mut self.done.findings)
+        let owner = owner_of(entry);
+        if let Some((known, numbers)) = &self.owner
+            && *known == owner
+        {
+            return Ok(*numbers);
+        }
+        let numbers = self.root.accounts.resolve(&owner, &mut self.done.findings)?;
+        self.owner = Some((owner, numbers));
+        Ok(numbers)
     }
 
     /// Moves aside what is in the way.
     fn clear(&mut self, path: &Path) -> Result<(), TargetError> {
+        self.here = None;
         let moved = self.root.move_aside(&[Aside::single(path, self.how.label)?])?;
         self.done.aside.extend(moved.to);
         Ok(())
@@ -215,61 +247,127 @@ impl<'a> Tree<'a> {
         let folder = self.parent(&entry, &path)?;
         let attributes = self.attributes(&entry)?;
         let name = path.file_name().unwrap_or_default();
+        self.filesystems.enter(&folder)?;
+        let length = BUFFER_BYTES.min(usize::try_from(entry.size).unwrap_or(BUFFER_BYTES));
+        let mut buffer = Zeroizing::new(vec![0; length]);
+        content.read_exact(&mut buffer).map_err(|source| content.damaged(source))?;
+        if length as u64 == entry.size
+            && let Some(there) = self.root.open_like(&folder, name, &attributes, entry.size)?
+            && same_bytes(&buffer[..], &there).map_err(FileError::io("compare", &path)).map_err(TargetError::from)?
+        {
+            self.leave(&entry, &there);
+            return Ok(());
+        }
         let mut staged = self.root.stage_in(folder, name, attributes, Vec::new())?;
-        let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
-        loop {
+        let mut count = length;
+        while count > 0 {
             self.check_interrupt()?;
-            let count = content.read(&mut buffer).map_err(|source| content.damaged(source))?;
-            if count == 0 {
-                break;
-            }
             let read = buffer.get(..count).unwrap_or_default();
             staged.write_all(read).map_err(FileError::io("write", &staged.path())).map_err(TargetError::from)?;
+            count = content.read(&mut buffer).map_err(|source| content.damaged(source))?;
         }
         self.done.bytes += entry.size;
         self.pending = Some((entry.name, path, staged));
         Ok(())
     }
 
-    /// Places the file that was written last.
+    /// Leaves a small file that is there already as it is: nothing is written to find that out.
+    fn leave(&mut self, entry: &Head, there: &File) {
+        self.done.bytes += entry.size;
+        match content(there) {
+            Content::Harmless => {
+                self.done.left += 1;
+                self.files.add(&entry.name);
+            }
+            Content::Toxic(what) | Content::Unclear(what) => self.leave_out(&entry.name, what),
+        }
+    }
+
+    /// Checks the file that was written last, and places it or lets it wait for others.
     fn settle(&mut self) -> Result<(), TreeError> {
         let Some((name, path, staged)) = self.pending.take() else { return Ok(()) };
-        let (checked, found) = staged.check(|written, _| Ok::<_, TreeError>(content(written)))?;
-        match found {
-            Content::Harmless => {}
-            Content::Toxic(what) | Content::Unclear(what) => {
+        let (checked, found) = staged.check(|written, _| {
+            let length = written.metadata().map_err(FileError::io("look at", &path)).map_err(TargetError::from)?.len();
+            Ok::<_, TreeError>((content(written), length))
+        })?;
+        let length = match found {
+            (Content::Harmless, length) => length,
+            (Content::Toxic(what) | Content::Unclear(what), _) => {
                 self.leave_out(&name, what);
                 return Ok(());
             }
+        };
+        self.files.add(&name);
+        if self.filesystems.enter(checked.0.folder())? == Durable::Now {
+            self.clear_for(&checked, &path)?;
+            let placed = checked.publish()?;
+            self.count(placed);
+            return Ok(());
         }
-        if !checked.0.is_there()? && self.root.look(&path)?.is_some() {
-            self.clear(&path)?;
+        self.batch.push((name, path, checked.ready()?));
+        self.batch_bytes += length;
+        if self.batch.len() >= TAR_BATCH_FILES_MAX || self.batch_bytes >= TAR_BATCH_BYTES_MAX {
+            self.flush()?;
         }
-        let placed = checked.publish()?;
+        Ok(())
+    }
+
+    /// Makes durable what waits, and then places it. Its names become durable with the next batch, or at the end.
+    fn flush(&mut self) -> Result<(), TreeError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.filesystems.sync()?;
+        steps::reached("batch synced")?;
+        self.batch_bytes = 0;
+        for (_, path, ready) in std::mem::take(&mut self.batch) {
+            self.clear_for(&ready, &path)?;
+            let placed = ready.put()?;
+            self.count(placed);
+        }
+        Ok(())
+    }
+
+    /// Moves aside what is in a file's way, unless it is that very file.
+    fn clear_for(&mut self, checked: &Checked<'_>, path: &Path) -> Result<(), TargetError> {
+        let staged = &checked.0;
+        if staged.folder().look(staged.name())?.is_some() && !staged.is_there()? {
+            self.clear(path)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, placed: Placed) {
         match placed.how {
             How::Placed => self.done.placed += 1,
             How::WasThere => self.done.left += 1,
         }
         self.done.findings.extend(placed.findings);
-        self.files.add(&name);
-        Ok(())
     }
 
     fn make_folder(&mut self, entry: Head, path: PathBuf) -> Result<(), TreeError> {
         let folder = self.parent(&entry, &path)?;
         let name = path.file_name().unwrap_or_default();
         let there = folder.look(name)?;
+        let durable = self.filesystems.enter(&folder)?;
         if there.is_some_and(|stat| kind_of(&stat) != FileType::Directory) {
+            self.flush()?;
             self.clear(&path)?;
         }
         if folder.look(name)?.is_none() {
-            self.root.make_folder(&folder, name, None, 0o700, &mut self.done.findings)?;
+            self.root.make_folder(
+                &folder,
+                name,
+                NewFolder { owner: None, mode: 0o700, durable },
+                &mut self.done.findings,
+            )?;
         }
         self.done.folders += 1;
         self.folders.push((path, entry));
         Ok(())
     }
 
+    /// Gives the folders their owners, modes and times, and makes all durable that is not yet.
     fn finish_folders(&mut self) -> Result<(), TreeError> {
         // The deepest first: a folder that is closed to this user would hide those below it.
         for (path, entry) in std::mem::take(&mut self.folders).into_iter().rev() {
@@ -289,10 +387,12 @@ impl<'a> Tree<'a> {
             self.root.set_owner_and_mode(&opened, owner, attributes.mode, &place, &mut self.done.findings)?;
             let set = rustix::fs::futimens(&opened, &times(entry.modified));
             set.map_err(|errno| file("set the times of", &place, errno))?;
-            opened.sync_all().map_err(FileError::io("sync", &place)).map_err(TargetError::from)?;
+            if self.filesystems.enter(&parent)? == Durable::Now {
+                opened.sync_all().map_err(FileError::io("sync", &place)).map_err(TargetError::from)?;
+            }
             steps::reached("folder finished")?;
         }
-        Ok(())
+        Ok(self.filesystems.sync()?)
     }
 
     fn make_symlink(&mut self, entry: &Head, target: &[u8], path: &Path) -> Result<(), TreeError> {
@@ -305,8 +405,10 @@ impl<'a> Tree<'a> {
                 self.done.left += 1;
                 return Ok(());
             }
+            self.flush()?;
             self.clear(path)?;
         }
+        self.filesystems.enter(&folder)?;
         let staging = staging_name()?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), folder.fd(), &staging)
             .map_err(|errno| file("create the link", &place, errno))?;
@@ -341,6 +443,9 @@ impl<'a> Tree<'a> {
         if !self.files.has(target) {
             return Err(hostile(&entry.name, rules::NO_FIRST_NAME));
         }
+        if self.batch.iter().any(|(name, ..)| name == target) {
+            self.flush()?;
+        }
         let first = self.how.below.join(OsStr::from_bytes(target));
         let (from, first_name) = self.root.parent_of(&first)?;
         let folder = self.parent(entry, path)?;
@@ -352,8 +457,10 @@ impl<'a> Tree<'a> {
                 self.done.left += 1;
                 return Ok(());
             }
+            self.flush()?;
             self.clear(path)?;
         }
+        self.filesystems.enter(&folder)?;
         let staging = staging_name()?;
         rustix::fs::linkat(from.fd(), &first_name, folder.fd(), &staging, AtFlags::empty())
             .map_err(|errno| file("link", &place, errno))?;
@@ -366,7 +473,9 @@ impl<'a> Tree<'a> {
         rename_new(folder, staging, folder, name)
             .map_err(|errno| file("rename to", &folder.path().join(name), errno))?;
         steps::reached("link renamed")?;
-        folder.sync()?;
+        if self.filesystems.enter(folder)? == Durable::Now {
+            folder.sync()?;
+        }
         self.done.placed += 1;
         Ok(())
     }

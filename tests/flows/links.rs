@@ -186,7 +186,11 @@ fn a_tar_touches_nothing_that_no_tar_may_and_a_dry_run_says_so() {
     let before = tree(&ground.root);
     ground.run("server-loss", &["--dry-run"]).exits(0).complains("must leave things alone");
     assert_eq!(tree(&ground.root), before);
-    ground.run("server-loss", &["--yes"]).exits(0).complains("must leave things alone").complains("an artifact of its own");
+    ground
+        .run("server-loss", &["--yes"])
+        .exits(0)
+        .complains("must leave things alone")
+        .complains("an artifact of its own");
     // The node's own artifact brought it, and the rest of the tar is there.
     let of = |root: &Path, path: &Path| Sha256Hex::of(&fs::read(root.join(path)).unwrap());
     let emergency = ground.lightning("emergency.recover");
