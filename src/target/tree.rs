@@ -18,7 +18,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::limits::{TAR_BATCH_BYTES_MAX, TAR_BATCH_FILES_MAX, TAR_ENTRIES_MAX};
 use crate::report::{Finding, Level};
 use crate::sources::files::rules::{self, LeftOut, Names};
-use crate::sources::files::{Content, Head, Kind, TarError, TarReader, content};
+use crate::sources::files::{Content, Head, Kind, TarError, TarReader, placed_content};
 pub use compare::Compared;
 use entry::{owner_of, place_of};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
@@ -274,7 +274,7 @@ impl<'a> Tree<'a> {
     /// Leaves a small file that is there already as it is: nothing is written to find that out.
     fn leave(&mut self, entry: &Head, there: &File) {
         self.done.bytes += entry.size;
-        match content(there) {
+        match placed_content(there) {
             Content::Harmless => {
                 self.done.left += 1;
                 self.files.add(&entry.name);
@@ -288,7 +288,7 @@ impl<'a> Tree<'a> {
         let Some((name, path, staged)) = self.pending.take() else { return Ok(()) };
         let (checked, found) = staged.check(|written, _| {
             let length = written.metadata().map_err(FileError::io("look at", &path)).map_err(TargetError::from)?.len();
-            Ok::<_, TreeError>((content(written), length))
+            Ok::<_, TreeError>((placed_content(written), length))
         })?;
         let length = match found {
             (Content::Harmless, length) => length,

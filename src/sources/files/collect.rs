@@ -6,6 +6,7 @@
 use super::expand::{Excludes, Plan};
 use super::header::{self, Entry, EntryKind};
 use super::meta::{self, Meta};
+use super::no_database;
 use super::obstacle::{Obstacle, shown};
 use super::phrase;
 use super::rules::{self, Shape};
@@ -14,6 +15,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::limits::{TAR_ENTRIES_MAX, TAR_EXTENSION_BYTES_MAX, TAR_NAME_BYTES_MAX};
 use crate::facts::files::TarFacts;
 use crate::report::{Finding, Level};
+use crate::sources::readable::{Person, Way};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
@@ -69,6 +71,8 @@ pub(super) struct Collector<'a> {
     excludes: Excludes,
     locked_bolt: LockedBolt,
     interrupt: &'a Interrupt,
+    /// Whose links lead to the root that is walked.
+    people: Vec<Person>,
     is_writing: bool,
     entries_max: u64,
     obstacles: Vec<Obstacle>,
@@ -91,6 +95,7 @@ impl<'a> Collector<'a> {
             excludes: plan.excludes,
             locked_bolt,
             interrupt,
+            people: Vec::new(),
             is_writing: true,
             entries_max: TAR_ENTRIES_MAX,
             obstacles: plan.obstacles,
@@ -122,13 +127,15 @@ impl<'a> Collector<'a> {
     pub(super) fn run(&mut self) -> Result<(), Stop> {
         for root in std::mem::take(&mut self.roots) {
             let (Some(parent), Some(name)) = (root.parent(), root.file_name()) else { continue };
-            match rustix::fs::open(
-                parent,
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            ) {
-                Ok(folder) => self.entry(folder.as_fd(), name, &root, 0)?,
-                Err(errno) => self.unreadable("open", parent, errno.into()),
+            let opened = Way::of(parent)
+                .and_then(|way| Ok((way.is_open_to_all()?, way.open(OFlags::PATH | OFlags::DIRECTORY)?, way.people)));
+            match opened {
+                Ok((true, folder, people)) => {
+                    self.people = people;
+                    self.entry(folder.as_fd(), name, &root, 0)?;
+                }
+                Ok((false, ..)) => self.not_for_its_owner(&root),
+                Err(error) => self.unreadable("open", parent, error),
             }
         }
         if self.is_writing {
@@ -220,6 +227,10 @@ impl<'a> Collector<'a> {
             };
             match rustix::fs::fstat(&opened).map(Meta::from) {
                 Ok(now) if now.kind != meta.kind => {}
+                Ok(now) if !self.is_for_all(&now) => {
+                    self.not_for_its_owner(path);
+                    return Ok(());
+                }
                 Ok(now) if now.kind == FileType::Directory => return self.folder(opened.as_fd(), path, &now, depth),
                 Ok(_) => return self.file(File::from(opened), folder, name, path),
                 Err(errno) => {
@@ -230,6 +241,20 @@ impl<'a> Collector<'a> {
         }
         self.vanished(path, depth);
         Ok(())
+    }
+
+    /// Whether all whose links led here may read it themselves.
+    fn is_for_all(&self, meta: &Meta) -> bool {
+        let is_folder = meta.kind == FileType::Directory;
+        self.people.iter().all(|person| person.may_read(meta.uid, meta.gid, meta.mode, is_folder))
+    }
+
+    fn not_for_its_owner(&mut self, path: &Path) {
+        let message = format!("{} is reached through a link whose owner may not read it, and is left out", shown(path));
+        self.find(
+            Finding::new(Level::Degraded, "not-for-its-owner", shown(path), message)
+                .with_hint("name in paths where the link leads to, if that is what you want backed up"),
+        );
     }
 
     /// Tells of what no restore would place, so that no tar holds it.
@@ -364,7 +389,7 @@ impl<'a> Collector<'a> {
 
     fn file(&mut self, mut file: File, folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Stop> {
         let verdict = screen::screen(&file, folder, name, self.locked_bolt);
-        if self.refuses(verdict, path) || !self.is_writing {
+        if self.refuses(verdict, &file, path) || !self.is_writing {
             return Ok(());
         }
         let read = match rustix::fs::fstat(&file).map(Meta::from) {
@@ -382,18 +407,20 @@ impl<'a> Collector<'a> {
         if verdict == Verdict::IdleSqlite {
             // Somebody may have begun to use it meanwhile.
             let again = screen::screen(&file, folder, name, self.locked_bolt);
-            self.refuses(again, path);
+            self.refuses(again, &file, path);
         }
         Ok(())
     }
 
-    fn refuses(&mut self, verdict: Verdict, path: &Path) -> bool {
+    fn refuses(&mut self, verdict: Verdict, file: &File, path: &Path) -> bool {
+        if let Verdict::Unclear(what) = verdict {
+            return self.is_left(file, path, what);
+        }
         let path = path.to_owned();
         self.obstacle(match verdict {
-            Verdict::Plain | Verdict::IdleSqlite => return false,
+            Verdict::Plain | Verdict::IdleSqlite | Verdict::Unclear(_) => return false,
             Verdict::Toxic(what) => Obstacle::Toxic { path, what },
             Verdict::Live(what, remedy) => Obstacle::Live { path, what, remedy },
-            Verdict::Unclear(what) => Obstacle::Unclear { path, what },
         });
         true
     }
@@ -403,6 +430,21 @@ impl<'a> Collector<'a> {
         let shape = if meta.size == 0 { Shape::Empty } else { Shape::Filled };
         let why = rules::left_out(&meta::stored_name(path), shape);
         why.inspect(|why| self.leave_out(path, why)).is_some()
+    }
+
+    /// Whether a file that begins like a database is left as it is, and tells so. Anybody who may upload a file can make
+    /// such a one: the others are taken all the same.
+    fn is_left(&mut self, file: &File, path: &Path, what: &str) -> bool {
+        if no_database::is_no_database(file) {
+            self.note("no-database", path, &format!("begins like {what} and is none; it is taken byte for byte"));
+            return false;
+        }
+        let message =
+            format!("{} begins like {what}, but its list of tables cannot be read: it is left out", shown(path));
+        let hint =
+            format!("look whether it is damaged; if it may be lost, add {:?} to exclude", path.to_string_lossy());
+        self.find(Finding::new(Level::Degraded, "database-unclear", shown(path), message).with_hint(hint));
+        true
     }
 
     /// Writes a link when this file is in the tar already, under another name.

@@ -62,14 +62,6 @@ pub enum Obstacle {
         /// What to do.
         remedy: &'static str,
     },
-    /// A database whose content could not be told.
-    #[error("{} begins like {what}, but its list of tables cannot be read", shown(path))]
-    Unclear {
-        /// The file.
-        path: PathBuf,
-        /// What it looks like.
-        what: &'static str,
-    },
     /// More than can be read back.
     #[error("{} is one entry too many: a source holds at most {limit}", shown(path))]
     TooMany {
@@ -99,7 +91,6 @@ impl Obstacle {
             Self::Unreadable { .. } => "file-unreadable",
             Self::Toxic { .. } => "toxic-database",
             Self::Live { .. } => "live-database",
-            Self::Unclear { .. } => "database-unclear",
             Self::TooMany { .. } => "entries-too-many",
             Self::TooDeep { .. } => "folder-too-deep",
         }
@@ -125,10 +116,6 @@ impl Obstacle {
             Self::Live { path, remedy, .. } => {
                 Some(format!("{remedy}, and add {:?} to exclude here", path.to_string_lossy()))
             }
-            Self::Unclear { path, .. } => Some(format!(
-                "look whether it is damaged; if it may be lost, add {:?} to exclude",
-                path.to_string_lossy()
-            )),
             Self::TooMany { .. } => {
                 Some("give some of its paths to a second source of kind files, or exclude what may be lost".to_owned())
             }
@@ -144,7 +131,6 @@ impl Obstacle {
             | Self::Unreadable { path, .. }
             | Self::Toxic { path, .. }
             | Self::Live { path, .. }
-            | Self::Unclear { path, .. }
             | Self::TooMany { path, .. }
             | Self::TooDeep { path, .. } => shown(path),
         }
