@@ -432,8 +432,8 @@ impl<'a> Collector<'a> {
         why.inspect(|why| self.leave_out(path, why)).is_some()
     }
 
-    /// Whether a file that begins like a database is left as it is, and tells so. Anybody who may upload a file can make
-    /// such a one: the others are taken all the same.
+    /// Whether a file that begins like a database is left as it is, and tells so. Anybody who may upload a file can
+    /// make such a one: the others are taken all the same.
     fn is_left(&mut self, file: &File, path: &Path, what: &str) -> bool {
         if no_database::is_no_database(file) {
             self.note("no-database", path, &format!("begins like {what} and is none; it is taken byte for byte"));
