@@ -1,7 +1,7 @@
 //! What is read for whom. The agent may read more than the people whose files it reads, and a symbolic link leads where
 //! whoever made it wanted: so a way through somebody's link is gone only as far as he may go himself, and what he may
-//! not read is not read for him. Links of root's and of the agent's own lead anywhere. Access lists are not looked at: who
-//! has a right by one alone has none here, and that is told.
+//! not read is not read for him. Links of root's and of the agent's own lead anywhere. Access lists are not looked at:
+//! who has a right by one alone has none here, and that is told.
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
