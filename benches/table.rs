@@ -24,7 +24,7 @@ fn main() {
     #[expect(clippy::print_stderr, reason = "what is wrong with the command line")]
     if let Err(wrong) = outcome {
         eprintln!(
-            "{wrong}\nusage: cargo bench --bench table -- [MEGABYTES] [--only shop,wallet,stream] {}",
+            "{wrong}\nusage: cargo bench --bench table -- [MEGABYTES] [--only shop,wallet,files,stream] {}",
             rows::SIZES
         );
         return;

@@ -6,6 +6,7 @@ pub mod cln;
 pub mod files;
 pub mod lnd;
 pub mod postgres;
+mod readable;
 pub mod sqlite;
 
 use crate::artifact::ArtifactSpec;

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod aside;
 pub mod delivery;
+mod durable;
 mod error;
 pub mod fence;
 pub mod holders;

@@ -2,6 +2,7 @@
 //! stays alive; no figure is asserted anywhere.
 
 pub(crate) mod child;
+mod files;
 mod measure;
 mod shop;
 mod stream;
@@ -11,7 +12,7 @@ use std::io::Write;
 
 /// The options for sizes, for the usage line.
 #[allow(dead_code, reason = "the test that runs the tables has no command line")]
-pub(crate) const SIZES: &str = "[--wallet MEBIBYTES] [--stream MEGABYTES]";
+pub(crate) const SIZES: &str = "[--wallet MEBIBYTES] [--stream MEGABYTES] [--files NUMBER]";
 
 /// What is measured, and how large it is.
 pub(crate) struct Options {
@@ -21,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) wallet: u64,
     /// The stream in MB.
     pub(crate) stream: u64,
+    /// The number of small files.
+    pub(crate) files: u64,
     /// Which tables.
     pub(crate) tables: Vec<String>,
     /// The arguments with which this program runs one of the functions of [`child`].
@@ -30,8 +33,8 @@ pub(crate) struct Options {
 impl Options {
     /// All tables at their full size.
     pub(crate) fn new(child: fn(&str) -> Vec<String>) -> Self {
-        let tables = ["shop", "wallet", "stream"].map(str::to_owned).to_vec();
-        Self { shop: 200, wallet: 1024, stream: 10_000, tables, child }
+        let tables = ["shop", "wallet", "files", "stream"].map(str::to_owned).to_vec();
+        Self { shop: 200, wallet: 1024, stream: 10_000, files: 200_000, tables, child }
     }
 
     /// Takes a command line's words. The error is a sentence.
@@ -42,6 +45,7 @@ impl Options {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--wallet" => self.wallet = number(&value()?)?,
+                "--files" => self.files = number(&value()?)?,
                 "--stream" => self.stream = number(&value()?)?,
                 "--only" => {
                     let wanted: Vec<String> = value()?.split(',').map(str::to_owned).collect();
@@ -68,6 +72,9 @@ pub(crate) fn run(options: &Options, out: &mut dyn Write) {
     }
     if options.has("wallet") {
         wallet::table(options, out);
+    }
+    if options.has("files") {
+        files::table(options, out);
     }
     if options.has("stream") {
         stream::table(options, out);

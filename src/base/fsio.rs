@@ -99,7 +99,8 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_open(&open_regular(path)?, path, limit)
 }
 
-fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+/// Reads all of an opened file of at most `limit` bytes.
+pub fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
     let length = bytes.len() as u64;

@@ -26,10 +26,21 @@ pub const SMALL_OBJECT_BYTES_MAX: u64 = 1024 * 1024;
 pub const SEQUENCE_MAX: u64 = 999_999_999;
 /// How far a snapshot may be ahead of this machine's clock before one of the two clocks counts as wrong.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(300);
-/// Most entries of a tar that is unpacked: the names of its files are kept in memory until the last was placed.
-pub const TAR_ENTRIES_MAX: u64 = 1_000_000;
-/// Longest name of an entry of a tar that is unpacked, in bytes: the system's longest path.
+/// Most entries of a tar, when it is written and when it is read: a sum of each file's name is kept in memory until the
+/// last was placed, which makes some 200 MiB.
+pub const TAR_ENTRIES_MAX: u64 = 10_000_000;
+/// Longest name of an entry of a tar and longest target of a link in it, in bytes: the system's longest path.
 pub const TAR_NAME_BYTES_MAX: usize = 4096;
+/// Longest header before an entry of a tar, in bytes: name, target and every attribute of one file. libarchive reads no
+/// longer one.
+pub const TAR_EXTENSION_BYTES_MAX: u64 = 1024 * 1024;
+/// Most files of a tar that are written before they are made durable together: each is held open meanwhile, and so may
+/// be its folder, out of the 1,024 that a process may open at the least.
+pub const TAR_BATCH_FILES_MAX: usize = 384;
+/// Most bytes of files that are written before they are made durable together.
+pub const TAR_BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Most entries left out of one tar that are told one by one.
+pub const TAR_LEFT_OUT_TOLD_MAX: usize = 100;
 /// Most artifacts in a snapshot.
 pub const ARTIFACTS_MAX: usize = 10_000;
 /// Most segments in one artifact: 4 TiB at the average length.

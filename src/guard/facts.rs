@@ -7,6 +7,7 @@ use crate::base::ids::{ArtifactName, SnapshotId, VaultName};
 use crate::facts::cln::{EmergencyContents, NodeState};
 use crate::facts::postgres::Software;
 use crate::plan::ServerUrl;
+use crate::report::Finding;
 use crate::witness::Witness;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -242,6 +243,8 @@ pub struct TargetFacts {
     pub files: BTreeMap<PathBuf, Known<FileAt>>,
     /// Paths that unpacking a tar would overwrite with something else.
     pub trees: BTreeMap<ArtifactName, Known<Vec<PathBuf>>>,
+    /// What of the tars would be left out.
+    pub left_out: Vec<Finding>,
     /// At the place of each secret.
     pub secrets: BTreeMap<PathBuf, Known<SecretAt>>,
     /// At the place of each `emergency.recover`.

@@ -143,8 +143,21 @@ impl Cln<'_> {
 
     fn seal_extras(&self, sink: &mut dyn Sink) -> Result<(), SourceError> {
         let files = match extras::list(self.lightning_dir, self.network) {
-            Ok(files) if files.is_empty() => return Ok(()),
-            Ok(files) => files,
+            Ok((files, others)) => {
+                for path in others {
+                    let path = self.lightning_dir.join(path).display().to_string();
+                    let message = format!("{path} leads to what the owner of the link may not read, and is left out");
+                    sink.finding(
+                        Finding::new(Level::Degraded, "not-for-its-owner", path, message).with_hint(
+                            "look who made the link and why; put the file itself there if the node needs it",
+                        ),
+                    );
+                }
+                if files.is_empty() {
+                    return Ok(());
+                }
+                files
+            }
             Err(error) => {
                 sink.finding(failed("extras-not-read", &self.subject("extras.tar"), &error, error.hint()));
                 return Ok(());

@@ -11,8 +11,11 @@ mod expand;
 mod header;
 mod inspect;
 mod meta;
+mod no_database;
 mod obstacle;
 mod phrase;
+mod reader;
+pub mod rules;
 mod screen;
 mod sqlite_schema;
 mod state;
@@ -20,8 +23,10 @@ mod tar_error;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use inspect::{Whole, check, inspect};
+pub use inspect::{Inspected, check, inspect};
+pub use no_database::placed_content;
 pub use obstacle::Obstacle;
+pub use reader::{Head, Kind, TarReader};
 pub use screen::{Content, content};
 pub use tar_error::TarError;
 

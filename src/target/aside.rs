@@ -3,8 +3,9 @@
 //! without its database is inert where it lies, a database without its journal is not. Never removes, never copies,
 //! never replaces; a move that was cut off goes on where it stopped.
 
+use super::durable::Durable;
 use super::place::{describe, rename_new};
-use super::root::{Folder, Root, file, kind_name, kind_of};
+use super::root::{Folder, NewFolder, Root, file, kind_name, kind_of};
 use super::{TargetError, steps};
 use crate::plan::SIDE_FILES;
 use rustix::fs::{FileType, RenameFlags};
@@ -186,7 +187,12 @@ impl Root {
         match from.enter(name) {
             Err(TargetError::Missing { .. }) => {
                 from.sweep()?;
-                self.make_folder(&from, name, None, FOLDER_MODE, &mut Vec::new())?;
+                self.make_folder(
+                    &from,
+                    name,
+                    NewFolder { owner: None, mode: FOLDER_MODE, durable: Durable::Now },
+                    &mut Vec::new(),
+                )?;
                 steps::reached("folder for what is moved made")?;
             }
             other => drop(other?),

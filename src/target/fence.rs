@@ -90,6 +90,12 @@ pub enum FenceError {
         /// The process, where it is known.
         holder: Option<u32>,
     },
+    /// The pid file is another file as well.
+    #[error("the pid file {} has a second name somewhere", pid_file.display())]
+    SecondName {
+        /// The pid file on this machine.
+        pid_file: PathBuf,
+    },
     /// The node's own configuration, which others can write, puts the pid file among files that are not the node's.
     #[error("the pid file {} lies outside of the lightning directory and is no file of the node's owner", pid_file.display())]
     Foreign {
@@ -131,6 +137,11 @@ impl FenceError {
                  configuration, or make the file as the node's user, then run the same command again"
                     .to_owned(),
             ),
+            Self::SecondName { pid_file } => Some(format!(
+                "see that lightningd is stopped, then remove {}: lightningd makes it anew; whoever gave it a second name \
+                 (`find / -xdev -samefile FILE`) may have wanted that file to be given away",
+                pid_file.display()
+            )),
             Self::Gone { .. } => {
                 Some("see that lightningd is stopped and find out who wrote there, before anything else".to_owned())
             }
@@ -208,7 +219,7 @@ fn exchange(
     into.sweep()?;
     let ourselves = root.accounts.resolve(&Owner::ourselves(), &mut Vec::new())?;
     let attributes = Attributes { owner: ourselves, mode: TEXT_MODE, modified: None, extended: Vec::new() };
-    let mut staged = root.stage_in(into, name, attributes, Vec::new())?;
+    let mut staged = root.stage_in(std::sync::Arc::new(into), name, attributes, Vec::new())?;
     let text = text(Some(&root.path_of(aside.folder())));
     staged.write_all(text.as_bytes()).map_err(FileError::io("write", &staged.path()))?;
     staged.trusted().publish()?;
@@ -341,6 +352,10 @@ fn lock(root: &Root, place: &Place) -> Result<Held, FenceError> {
         let there = folder.look(name)?;
         if there.is_none_or(|there| (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)) {
             continue; // lightningd removes it when it ends
+        }
+        if ours.st_nlink > 1 {
+            // Whoever made the second name may want a file of somebody else's to be given away.
+            return Err(FenceError::SecondName { pid_file: path });
         }
         if ours.st_size == 0 && is_inside {
             let owner = root.accounts.resolve(&place.owner, &mut Vec::new())?;

@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// How much of two files is compared at once, in bytes.
@@ -47,7 +48,7 @@ pub(super) struct Attributes {
 #[derive(Debug)]
 pub struct Staged<'a> {
     root: &'a Root,
-    folder: Folder,
+    folder: Arc<Folder>,
     staging: OsString,
     name: OsString,
     file: Locked<File>,
@@ -94,13 +95,13 @@ impl Root {
         let folder = self.make_folders(parent, wanted.home, wanted.owner, &mut findings)?;
         folder.sweep()?;
         let attributes = Attributes { owner, mode: wanted.mode, modified: None, extended: Vec::new() };
-        self.stage_in(folder, &name, attributes, findings)
+        self.stage_in(Arc::new(folder), &name, attributes, findings)
     }
 
     /// The same in a folder that was reached and swept already.
     pub(super) fn stage_in(
         &self,
-        folder: Folder,
+        folder: Arc<Folder>,
         name: &OsStr,
         attributes: Attributes,
         findings: Vec<Finding>,
@@ -148,6 +149,16 @@ impl<'a> Staged<'a> {
     /// Takes a content as checked that is nothing but text of our own.
     pub(super) fn trusted(self) -> Checked<'a> {
         Checked(self)
+    }
+
+    /// The folder it is meant for.
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The name it is meant to get there.
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
     }
 
     /// Where it is meant to be, on this machine.
@@ -213,11 +224,6 @@ impl Drop for Staged<'_> {
 }
 
 impl Checked<'_> {
-    /// See [`Staged::is_there`].
-    pub(super) fn is_there(&self) -> Result<bool, TargetError> {
-        self.0.is_there()
-    }
-
     /// Lets it come under another name, for its owner to read alone.
     pub(super) fn under_another_name(&mut self, ending: &str, mode: u32) {
         self.0.name.push(ending);
@@ -226,12 +232,27 @@ impl Checked<'_> {
 
     /// Gives it owner and mode, makes it durable and renames it into its place, over nothing.
     pub fn publish(self) -> Result<Placed, TargetError> {
-        let mut staged = self.0;
+        let ready = self.ready()?;
+        ready.0.file.sync_all().map_err(FileError::io("sync", &ready.0.path()))?;
+        let folder = Arc::clone(&ready.0.folder);
+        let placed = ready.put()?;
+        // Also where it was there already: the run that put it there may have been cut off before this.
+        folder.sync()?;
+        Ok(placed)
+    }
+
+    /// Gives it owner and mode, and nothing more.
+    pub(super) fn ready(mut self) -> Result<Self, TargetError> {
         steps::reached("checked")?;
-        staged.set_attributes()?;
+        self.0.set_attributes()?;
         steps::reached("attributes set")?;
+        Ok(self)
+    }
+
+    /// Renames what is ready into its place, over nothing. The caller has made it durable, and makes its name so.
+    pub(super) fn put(self) -> Result<Placed, TargetError> {
+        let mut staged = self.0;
         let path = staged.place();
-        staged.file.sync_all().map_err(FileError::io("sync", &staged.path()))?;
         if !staged.is_still_ours()? {
             staged.is_settled = true;
             return Err(TargetError::Exchanged { path });
@@ -251,8 +272,6 @@ impl Checked<'_> {
             Err(errno) => return Err(file("rename to", &path, errno)),
         };
         steps::reached("renamed")?;
-        // Also where it was there already: the run that put it there may have been cut off before this.
-        staged.folder.sync()?;
         Ok(Placed { path, how, findings: std::mem::take(&mut staged.findings) })
     }
 }
@@ -283,29 +302,46 @@ impl Checked<'_> {
 impl Staged<'_> {
     /// Whether what stands in the place is this very file: content, owner, mode and attributes.
     pub(super) fn is_there(&self) -> Result<bool, TargetError> {
-        let path = self.place();
-        let Some(stat) = self.folder.look(&self.name)? else { return Ok(false) };
         let length = self.file.metadata().map_err(FileError::io("look at", &self.path()))?.len();
+        let Some(there) = self.root.open_like(&self.folder, &self.name, &self.attributes, length)? else {
+            return Ok(false);
+        };
+        let place = self.place();
+        let failed = FileError::io("compare", &place);
+        let mut ours: &File = &self.file;
+        ours.rewind().and_then(|()| same_bytes(ours, &there)).map_err(|error| failed(error).into())
+    }
+}
+
+impl Root {
+    /// The file of this name, opened, where it is as long as another, with the same owner, mode and attributes.
+    pub(super) fn open_like(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+        attributes: &Attributes,
+        length: u64,
+    ) -> Result<Option<File>, TargetError> {
+        let path = folder.path().join(name);
+        let Some(stat) = folder.look(name)? else { return Ok(None) };
         if kind_of(&stat) != FileType::RegularFile
             || u64::try_from(stat.st_size) != Ok(length)
-            || !self.root.is_owned(&stat, self.attributes.owner, self.attributes.mode)
+            || !self.is_owned(&stat, attributes.owner, attributes.mode)
         {
-            return Ok(false);
+            return Ok(None);
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let there = rustix::fs::openat(self.folder.fd(), &self.name, flags, Mode::empty());
+        let there = rustix::fs::openat(folder.fd(), name, flags, Mode::empty());
         let there = File::from(there.map_err(|errno| file("open", &path, errno))?);
-        for (name, value) in &self.attributes.extended {
+        for (name, value) in &attributes.extended {
             let mut found = vec![0; value.len() + 1];
             match rustix::fs::fgetxattr(&there, name, &mut found) {
                 Ok(length) if found.get(..length) == Some(value) => {}
-                Ok(_) | Err(Errno::NODATA | Errno::RANGE | Errno::OPNOTSUPP) => return Ok(false),
+                Ok(_) | Err(Errno::NODATA | Errno::RANGE | Errno::OPNOTSUPP) => return Ok(None),
                 Err(errno) => return Err(file("read the attributes of", &path, errno)),
             }
         }
-        let failed = FileError::io("compare", &path);
-        let mut ours: &File = &self.file;
-        ours.rewind().and_then(|()| same_bytes(ours, &there)).map_err(|error| failed(error).into())
+        Ok(Some(there))
     }
 }
 
@@ -339,7 +375,7 @@ pub(super) fn times((seconds, nanos): (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn same_bytes(mut left: impl Read, mut right: impl Read) -> io::Result<bool> {
+pub(super) fn same_bytes(mut left: impl Read, mut right: impl Read) -> io::Result<bool> {
     let mut buffers = [Zeroizing::new(vec![0; COMPARED_BYTES]), Zeroizing::new(vec![0; COMPARED_BYTES])];
     loop {
         let [ours, theirs] = &mut buffers;

@@ -2,6 +2,7 @@
 //! part from there, and a symbolic link on the way is refused, so that nothing is read or written elsewhere.
 
 use super::accounts::{Accounts, Numbers, Owner};
+use super::durable::Durable;
 use super::{TargetError, steps};
 use crate::base::flock::Locked;
 use crate::base::fsio::FileError;
@@ -37,6 +38,15 @@ pub struct Root {
     folder: OwnedFd,
     pub(super) accounts: Accounts,
     owners: Owners,
+}
+
+/// What a folder gets that was not there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewFolder {
+    /// Its owner; none means this process.
+    pub(super) owner: Option<Numbers>,
+    pub(super) mode: u32,
+    pub(super) durable: Durable,
 }
 
 /// A folder that was reached without a link.
@@ -141,7 +151,7 @@ impl Root {
                 Err(TargetError::Missing { .. }) => {
                     here.sweep()?;
                     let (owner, mode) = given(&named, findings)?;
-                    self.make_folder(&here, part, owner, mode, findings)?;
+                    self.make_folder(&here, part, NewFolder { owner, mode, durable: Durable::Now }, findings)?;
                     here.enter(part)?
                 }
                 other => other?,
@@ -155,10 +165,10 @@ impl Root {
         &self,
         parent: &Folder,
         name: &OsStr,
-        owner: Option<Numbers>,
-        mode: u32,
+        new: NewFolder,
         findings: &mut Vec<Finding>,
     ) -> Result<(), TargetError> {
+        let NewFolder { owner, mode, durable } = new;
         let staging = staging_name()?;
         let staged = parent.path.join(&staging);
         rustix::fs::mkdirat(&parent.fd, &staging, Mode::from_raw_mode(0o700))
@@ -172,11 +182,13 @@ impl Root {
         let path = parent.path.join(name);
         self.set_owner_and_mode(&fd, owner, mode, &path, findings)?;
         steps::reached("folder given away")?;
-        rustix::fs::fsync(&fd).map_err(|errno| file("sync", &staged, errno))?;
+        if durable == Durable::Now {
+            rustix::fs::fsync(&fd).map_err(|errno| file("sync", &staged, errno))?;
+        }
         rustix::fs::renameat_with(&parent.fd, &staging, &parent.fd, name, RenameFlags::NOREPLACE)
             .map_err(|errno| file("create the folder", &path, errno))?;
         steps::reached("folder renamed")?;
-        parent.sync()
+        if durable == Durable::Now { parent.sync() } else { Ok(()) }
     }
 
     /// Sets owner and mode of an open file or folder and looks whether they are set. No owner means this process.

@@ -1,38 +1,39 @@
-//! A tar of ours unpacked where its files came from: each entry staged beside its place and renamed, with owner, mode,
+//! A tar of ours unpacked where its files came from: each entry staged beside its place, made durable with others, and
+//! renamed, with owner, mode,
 //! times and extended attributes. What is equal stays; what differs is moved aside first. A tar that names anything
-//! outside, holds a device, or would bring channel state back is refused, and no link of it is ever followed.
+//! outside or holds a device is refused, what would bring channel state back is left out, and no link of it is ever
+//! followed.
 
 mod compare;
 mod entry;
 
-use super::accounts::Numbers;
+use super::accounts::{Numbers, Owner};
 use super::aside::Aside;
-use super::place::{Attributes, How, Staged, rename_new, times};
-use super::root::{Folder, Root, file, kind_of, staging_name};
+use super::durable::{Durable, Filesystems};
+use super::place::{Attributes, Checked, How, Placed, Staged, rename_new, same_bytes, times};
+use super::root::{Folder, NewFolder, Root, file, kind_of, staging_name};
 use super::{TargetError, steps};
-use crate::artifact::channels::NAMES_REFUSED;
 use crate::base::fsio::FileError;
 use crate::base::interrupt::Interrupt;
-use crate::base::limits::TAR_ENTRIES_MAX;
+use crate::base::limits::{TAR_BATCH_BYTES_MAX, TAR_BATCH_FILES_MAX, TAR_ENTRIES_MAX};
 use crate::report::{Finding, Level};
-use crate::sources::files::{Content, TarError, Whole, content};
+use crate::sources::files::rules::{self, LeftOut, Names};
+use crate::sources::files::{Content, Head, Kind, TarError, TarReader, placed_content};
 pub use compare::Compared;
-use entry::{Entry, Kind};
+use entry::{owner_of, place_of};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// How much of an entry is written at once, in bytes.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// What SQLite keeps beside a database.
-const COMPANIONS: [&[u8]; 4] = [b"", b"-journal", b"-wal", b"-shm"];
-
 /// What is added to the name of a file that may hold channel state and that an older version took.
 const QUARANTINE_ENDING: &str = ".TOXIC";
 /// Its mode.
@@ -66,6 +67,8 @@ pub struct Unpacked {
     pub bytes: u64,
     /// What was in the way, where it lies now.
     pub aside: Vec<PathBuf>,
+    /// What was left out.
+    pub left_out: LeftOut,
     /// What could not be done as it should.
     pub findings: Vec<Finding>,
 }
@@ -76,14 +79,6 @@ pub enum TreeError {
     /// It is damaged, or would do what no tar of ours does.
     #[error(transparent)]
     Tar(#[from] TarError),
-    /// It would bring channel state to a place where a node could start on it.
-    #[error("the tar's entry {name:?} is {what}, and a node started on an old one loses its channels")]
-    Toxic {
-        /// The entry's name, made printable.
-        name: String,
-        /// What it is.
-        what: &'static str,
-    },
     /// Somebody asked to stop.
     #[error("interrupted after {entries} entries")]
     Interrupted {
@@ -100,9 +95,6 @@ impl TreeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Tar(error) => Some(error.hint()),
-            Self::Toxic { .. } => {
-                Some("take it out with `extract` to a file with TOXIC in its name, if it is needed at all".to_owned())
-            }
             Self::Interrupted { .. } => Some("run the same command again; it goes on".to_owned()),
             Self::Target(error) => error.hint(),
         }
@@ -114,31 +106,18 @@ fn hostile(name: &[u8], why: &'static str) -> TreeError {
 }
 
 impl Root {
-    /// Unpacks a tar of one of our sources. Reads it as a stream, once.
+    /// Unpacks a tar of one of our sources. Reads it as a stream, once. What it placed is durable when it returns.
     pub fn unpack(&self, tar: impl Read, how: &Unpack<'_>) -> Result<Unpacked, TreeError> {
-        let (watched, whole) = Whole::watch(tar);
-        let mut archive = tar::Archive::new(watched);
-        let mut tree = Tree {
-            root: self,
-            how,
-            done: Unpacked::default(),
-            files: HashSet::new(),
-            swept: HashSet::new(),
-            folders: Vec::new(),
-            pending: None,
-        };
-        let bad = |entries| move |source| TarError::Damaged { entries, source };
-        for read in archive.entries().map_err(bad(0))? {
-            let mut read = read.map_err(bad(tree.done.entries))?;
+        let mut reader = TarReader::new(tar);
+        let mut tree = Tree::new(self, how);
+        while let Some(head) = reader.next_entry()? {
             tree.check_interrupt()?;
-            let entry = Entry::read(&mut read).map_err(bad(tree.done.entries))?;
-            tree.take(entry, &mut read)?;
+            tree.take(head, &mut reader)?;
         }
-        let entries = tree.done.entries;
-        io::copy(&mut archive.into_inner(), &mut io::sink()).and_then(|_| whole.check()).map_err(bad(entries))?;
         tree.settle()?;
+        tree.flush()?;
         tree.finish_folders()?;
-        Ok(tree.done)
+        Ok(Unpacked { left_out: tree.left_out, ..tree.done })
     }
 }
 
@@ -151,45 +130,53 @@ fn quarantined(path: &Path, what: &str) -> Finding {
     Finding::new(Level::Degraded, "toxic-set-aside", path.display().to_string(), message).with_hint(hint)
 }
 
-/// Refuses an entry that would come where this tar has no business.
-fn refuse_forbidden(how: &Unpack<'_>, entry: &Entry, path: &Path) -> Result<(), TreeError> {
-    let name = path.file_name().unwrap_or_default().as_bytes();
-    let is_toxic = |known: &str| COMPANIONS.iter().any(|end| name.strip_prefix(known.as_bytes()) == Some(end));
-    if NAMES_REFUSED.into_iter().any(is_toxic) {
-        return Err(TreeError::Toxic {
-            name: TarError::shown(&entry.name),
-            what: "named as a node's channel database",
-        });
-    }
-    for forbidden in how.forbidden {
-        let its_own = path.as_os_str().as_bytes().strip_prefix(forbidden.as_os_str().as_bytes());
-        if its_own.is_some_and(|end| COMPANIONS.contains(&end)) {
-            return Err(hostile(&entry.name, "would be put where this tar must leave things alone"));
-        }
-        if path.starts_with(forbidden) || (entry.kind != Kind::Folder && forbidden.starts_with(path)) {
-            return Err(hostile(&entry.name, "would move aside what this tar must leave alone"));
-        }
-    }
-    Ok(())
-}
-
 /// One unpacking.
 struct Tree<'a> {
     root: &'a Root,
     how: &'a Unpack<'a>,
     done: Unpacked,
     /// Names of the files so far: only they may be given a second name.
-    files: HashSet<Vec<u8>>,
+    files: Names,
+    /// Names of what was left out so far.
+    skipped: Names,
+    left_out: LeftOut,
     /// Folders that hold nothing half-made of an earlier run any more.
     swept: HashSet<PathBuf>,
     /// Folders whose owner, mode and times come last: what is made in them would change them.
-    folders: Vec<(PathBuf, Entry)>,
+    folders: Vec<(PathBuf, Head)>,
     /// A file that is written, and not placed: the next entry may be the same file once more, read again because it
     /// changed meanwhile; then the last counts.
     pending: Option<(Vec<u8>, PathBuf, Staged<'a>)>,
+    /// Files that are written and checked, and wait to be made durable together before they are placed.
+    batch: Vec<(Vec<u8>, PathBuf, Checked<'a>)>,
+    batch_bytes: u64,
+    filesystems: Filesystems,
+    /// The folder of the last entry.
+    here: Option<(PathBuf, Arc<Folder>)>,
+    /// The owner of the last entry.
+    owner: Option<(Owner, Numbers)>,
 }
 
 impl<'a> Tree<'a> {
+    fn new(root: &'a Root, how: &'a Unpack<'a>) -> Self {
+        Self {
+            root,
+            how,
+            done: Unpacked::default(),
+            files: Names::default(),
+            skipped: Names::default(),
+            left_out: LeftOut::default(),
+            swept: HashSet::new(),
+            folders: Vec::new(),
+            pending: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            filesystems: Filesystems::new(),
+            here: None,
+            owner: None,
+        }
+    }
+
     fn check_interrupt(&self) -> Result<(), TreeError> {
         if self.how.interrupt.is_set() {
             return Err(TreeError::Interrupted { entries: self.done.entries });
@@ -197,36 +184,50 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn take(&mut self, entry: Entry, content: &mut impl Read) -> Result<(), TreeError> {
+    fn take(&mut self, head: Head, content: &mut TarReader<impl Read>) -> Result<(), TreeError> {
         self.done.entries += 1;
         if self.done.entries > TAR_ENTRIES_MAX {
-            return Err(hostile(&entry.name, "is one entry too many"));
+            return Err(hostile(&head.name, rules::TOO_MANY));
         }
-        let path = entry.place(self.how.below)?;
-        refuse_forbidden(self.how, &entry, &path)?;
         match &self.pending {
-            Some((name, ..)) if *name == entry.name && entry.kind == Kind::File => self.pending = None,
+            Some((name, ..)) if *name == head.name && head.kind == Kind::File => self.pending = None,
             _ => self.settle()?,
         }
-        match &entry.kind {
-            Kind::File => self.write_file(entry, path, content),
-            Kind::Folder => self.make_folder(entry, path),
-            Kind::Symlink(_) => self.make_symlink(&entry, &path),
-            Kind::HardLink(_) => self.make_hard_link(&entry, &path),
+        let Some(path) = place_of(self.how, &head, &mut self.left_out)? else {
+            self.skipped.add(&head.name);
+            return Ok(());
+        };
+        match &head.kind {
+            Kind::File => self.write_file(head, path, content),
+            Kind::Folder => self.make_folder(head, path),
+            Kind::Symlink(target) => self.make_symlink(&head, target, &path),
+            Kind::HardLink(first) => self.make_hard_link(&head, first, &path),
+            Kind::Other => Ok(()),
         }
+    }
+
+    fn leave_out(&mut self, name: &[u8], why: &'static str) {
+        self.left_out.add(name, Level::Degraded, why);
+        self.skipped.add(name);
     }
 
     /// The folder an entry stands in, its way made and swept.
-    fn parent(&mut self, entry: &Entry, path: &Path) -> Result<Folder, TargetError> {
+    fn parent(&mut self, entry: &Head, path: &Path) -> Result<Arc<Folder>, TargetError> {
         let parent = path.parent().unwrap_or(Path::new("/"));
-        let folder = self.root.make_folders(parent, parent, &entry.owner, &mut self.done.findings)?;
+        if let Some((known, folder)) = &self.here
+            && known == parent
+        {
+            return Ok(Arc::clone(folder));
+        }
+        let folder = Arc::new(self.root.make_folders(parent, parent, &owner_of(entry), &mut self.done.findings)?);
         if self.swept.insert(parent.to_owned()) {
             folder.sweep()?;
         }
+        self.here = Some((parent.to_owned(), Arc::clone(&folder)));
         Ok(folder)
     }
 
-    fn attributes(&mut self, entry: &Entry) -> Result<Attributes, TargetError> {
+    fn attributes(&mut self, entry: &Head) -> Result<Attributes, TargetError> {
         Ok(Attributes {
             owner: self.owner(entry)?,
             mode: entry.mode,
@@ -235,85 +236,163 @@ impl<'a> Tree<'a> {
         })
     }
 
-    fn owner(&mut self, entry: &Entry) -> Result<Numbers, TargetError> {
-        self.root.accounts.resolve(&entry.owner, &mut self.done.findings)
+    fn owner(&mut self, entry: &Head) -> Result<Numbers, TargetError> {
+        let owner = owner_of(entry);
+        if let Some((known, numbers)) = &self.owner
+            && *known == owner
+        {
+            return Ok(*numbers);
+        }
+        let numbers = self.root.accounts.resolve(&owner, &mut self.done.findings)?;
+        self.owner = Some((owner, numbers));
+        Ok(numbers)
     }
 
     /// Moves aside what is in the way.
     fn clear(&mut self, path: &Path) -> Result<(), TargetError> {
+        self.here = None;
         let moved = self.root.move_aside(&[Aside::single(path, self.how.label)?])?;
         self.done.aside.extend(moved.to);
         Ok(())
     }
 
-    fn write_file(&mut self, entry: Entry, path: PathBuf, content: &mut impl Read) -> Result<(), TreeError> {
+    fn write_file(&mut self, entry: Head, path: PathBuf, content: &mut TarReader<impl Read>) -> Result<(), TreeError> {
         let folder = self.parent(&entry, &path)?;
         let attributes = self.attributes(&entry)?;
         let name = path.file_name().unwrap_or_default();
+        self.filesystems.enter(&folder)?;
+        let length = BUFFER_BYTES.min(usize::try_from(entry.size).unwrap_or(BUFFER_BYTES));
+        let mut buffer = Zeroizing::new(vec![0; length]);
+        content.read_exact(&mut buffer).map_err(|source| content.damaged(source))?;
+        if length as u64 == entry.size
+            && let Some(there) = self.root.open_like(&folder, name, &attributes, entry.size)?
+            && same_bytes(&buffer[..], &there).map_err(FileError::io("compare", &path)).map_err(TargetError::from)?
+        {
+            self.leave(&entry, &there);
+            return Ok(());
+        }
         let mut staged = self.root.stage_in(folder, name, attributes, Vec::new())?;
-        let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
-        let mut length = 0;
-        loop {
+        let mut count = length;
+        while count > 0 {
             self.check_interrupt()?;
-            let entries = self.done.entries - 1;
-            let count = content.read(&mut buffer).map_err(|source| TarError::Damaged { entries, source })?;
-            if count == 0 {
-                break;
-            }
             let read = buffer.get(..count).unwrap_or_default();
             staged.write_all(read).map_err(FileError::io("write", &staged.path())).map_err(TargetError::from)?;
-            length += count as u64;
+            count = content.read(&mut buffer).map_err(|source| content.damaged(source))?;
         }
-        if length != entry.size {
-            let source = io::Error::new(io::ErrorKind::UnexpectedEof, "a file in it breaks off");
-            return Err(TarError::Damaged { entries: self.done.entries - 1, source }.into());
-        }
-        self.done.bytes += length;
+        self.done.bytes += entry.size;
         self.pending = Some((entry.name, path, staged));
         Ok(())
     }
 
-    /// Places the file that was written last.
+    /// Leaves a small file that is there already as it is: nothing is written to find that out.
+    fn leave(&mut self, entry: &Head, there: &File) {
+        self.done.bytes += entry.size;
+        match placed_content(there) {
+            Content::Harmless => {
+                self.done.left += 1;
+                self.files.add(&entry.name);
+            }
+            Content::Toxic(what) | Content::Unclear(what) | Content::TakenBefore(what) => {
+                self.leave_out(&entry.name, what);
+            }
+        }
+    }
+
+    /// Checks the file that was written last, and places it or lets it wait for others.
     fn settle(&mut self) -> Result<(), TreeError> {
         let Some((name, path, staged)) = self.pending.take() else { return Ok(()) };
-        let (mut checked, taken_before) = staged.check(|written, _| match content(written) {
-            Content::Harmless => Ok(None),
-            Content::TakenBefore(what) => Ok(Some(what)),
-            Content::Toxic(what) | Content::Unclear(what) => {
-                Err(TreeError::Toxic { name: TarError::shown(&name), what })
-            }
+        let (checked, found) = staged.check(|written, _| {
+            let length = written.metadata().map_err(FileError::io("look at", &path)).map_err(TargetError::from)?.len();
+            Ok::<_, TreeError>((placed_content(written), length))
         })?;
-        if let Some(what) = taken_before {
-            checked.under_another_name(QUARANTINE_ENDING, QUARANTINE_MODE);
-            self.done.findings.push(quarantined(&self.root.path_of(&path), what));
-        } else if !checked.is_there()? && self.root.look(&path)?.is_some() {
-            self.clear(&path)?;
+        let length = match found {
+            (Content::Harmless, length) => length,
+            (Content::TakenBefore(what), _) => return self.set_aside(checked, &path, what),
+            (Content::Toxic(what) | Content::Unclear(what), _) => {
+                self.leave_out(&name, what);
+                return Ok(());
+            }
+        };
+        self.files.add(&name);
+        if self.filesystems.enter(checked.0.folder())? == Durable::Now {
+            self.clear_for(&checked, &path)?;
+            let placed = checked.publish()?;
+            self.count(placed);
+            return Ok(());
         }
+        self.batch.push((name, path, checked.ready()?));
+        self.batch_bytes += length;
+        if self.batch.len() >= TAR_BATCH_FILES_MAX || self.batch_bytes >= TAR_BATCH_BYTES_MAX {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Places a file beside its place, under a name that no node starts on.
+    fn set_aside(&mut self, mut checked: Checked<'_>, path: &Path, what: &str) -> Result<(), TreeError> {
+        checked.under_another_name(QUARANTINE_ENDING, QUARANTINE_MODE);
+        self.done.findings.push(quarantined(&self.root.path_of(path), what));
         let placed = checked.publish()?;
+        self.count(placed);
+        Ok(())
+    }
+
+    /// Makes durable what waits, and then places it. Its names become durable with the next batch, or at the end.
+    fn flush(&mut self) -> Result<(), TreeError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.filesystems.sync()?;
+        steps::reached("batch synced")?;
+        self.batch_bytes = 0;
+        for (_, path, ready) in std::mem::take(&mut self.batch) {
+            self.clear_for(&ready, &path)?;
+            let placed = ready.put()?;
+            self.count(placed);
+        }
+        Ok(())
+    }
+
+    /// Moves aside what is in a file's way, unless it is that very file.
+    fn clear_for(&mut self, checked: &Checked<'_>, path: &Path) -> Result<(), TargetError> {
+        let staged = &checked.0;
+        if staged.folder().look(staged.name())?.is_some() && !staged.is_there()? {
+            self.clear(path)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, placed: Placed) {
         match placed.how {
             How::Placed => self.done.placed += 1,
             How::WasThere => self.done.left += 1,
         }
         self.done.findings.extend(placed.findings);
-        self.files.insert(name);
-        Ok(())
     }
 
-    fn make_folder(&mut self, entry: Entry, path: PathBuf) -> Result<(), TreeError> {
+    fn make_folder(&mut self, entry: Head, path: PathBuf) -> Result<(), TreeError> {
         let folder = self.parent(&entry, &path)?;
         let name = path.file_name().unwrap_or_default();
         let there = folder.look(name)?;
+        let durable = self.filesystems.enter(&folder)?;
         if there.is_some_and(|stat| kind_of(&stat) != FileType::Directory) {
+            self.flush()?;
             self.clear(&path)?;
         }
         if folder.look(name)?.is_none() {
-            self.root.make_folder(&folder, name, None, 0o700, &mut self.done.findings)?;
+            self.root.make_folder(
+                &folder,
+                name,
+                NewFolder { owner: None, mode: 0o700, durable },
+                &mut self.done.findings,
+            )?;
         }
         self.done.folders += 1;
         self.folders.push((path, entry));
         Ok(())
     }
 
+    /// Gives the folders their owners, modes and times, and makes all durable that is not yet.
     fn finish_folders(&mut self) -> Result<(), TreeError> {
         // The deepest first: a folder that is closed to this user would hide those below it.
         for (path, entry) in std::mem::take(&mut self.folders).into_iter().rev() {
@@ -333,26 +412,28 @@ impl<'a> Tree<'a> {
             self.root.set_owner_and_mode(&opened, owner, attributes.mode, &place, &mut self.done.findings)?;
             let set = rustix::fs::futimens(&opened, &times(entry.modified));
             set.map_err(|errno| file("set the times of", &place, errno))?;
-            opened.sync_all().map_err(FileError::io("sync", &place)).map_err(TargetError::from)?;
+            if self.filesystems.enter(&parent)? == Durable::Now {
+                opened.sync_all().map_err(FileError::io("sync", &place)).map_err(TargetError::from)?;
+            }
             steps::reached("folder finished")?;
         }
-        Ok(())
+        Ok(self.filesystems.sync()?)
     }
 
-    fn make_symlink(&mut self, entry: &Entry, path: &Path) -> Result<(), TreeError> {
-        let Kind::Symlink(target) = &entry.kind else { return Ok(()) };
-        entry.check_target(target, path, self.how.below)?;
+    fn make_symlink(&mut self, entry: &Head, target: &[u8], path: &Path) -> Result<(), TreeError> {
         let folder = self.parent(entry, path)?;
         let name = path.file_name().unwrap_or_default();
         let place = folder.path().join(name);
         if folder.look(name)?.is_some() {
             let there = rustix::fs::readlinkat(folder.fd(), name, Vec::new());
-            if there.is_ok_and(|there| there.to_bytes() == target.as_slice()) {
+            if there.is_ok_and(|there| there.to_bytes() == target) {
                 self.done.left += 1;
                 return Ok(());
             }
+            self.flush()?;
             self.clear(path)?;
         }
+        self.filesystems.enter(&folder)?;
         let staging = staging_name()?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), folder.fd(), &staging)
             .map_err(|errno| file("create the link", &place, errno))?;
@@ -379,10 +460,16 @@ impl<'a> Tree<'a> {
         self.publish_name(&folder, &staging, name)
     }
 
-    fn make_hard_link(&mut self, entry: &Entry, path: &Path) -> Result<(), TreeError> {
-        let Kind::HardLink(target) = &entry.kind else { return Ok(()) };
-        if !self.files.contains(target) {
-            return Err(hostile(&entry.name, "is a second name of a file that is not in the tar before it"));
+    fn make_hard_link(&mut self, entry: &Head, target: &[u8], path: &Path) -> Result<(), TreeError> {
+        if self.skipped.has(target) {
+            self.leave_out(&entry.name, rules::SECOND_NAME);
+            return Ok(());
+        }
+        if !self.files.has(target) {
+            return Err(hostile(&entry.name, rules::NO_FIRST_NAME));
+        }
+        if self.batch.iter().any(|(name, ..)| name == target) {
+            self.flush()?;
         }
         let first = self.how.below.join(OsStr::from_bytes(target));
         let (from, first_name) = self.root.parent_of(&first)?;
@@ -395,8 +482,10 @@ impl<'a> Tree<'a> {
                 self.done.left += 1;
                 return Ok(());
             }
+            self.flush()?;
             self.clear(path)?;
         }
+        self.filesystems.enter(&folder)?;
         let staging = staging_name()?;
         rustix::fs::linkat(from.fd(), &first_name, folder.fd(), &staging, AtFlags::empty())
             .map_err(|errno| file("link", &place, errno))?;
@@ -409,7 +498,9 @@ impl<'a> Tree<'a> {
         rename_new(folder, staging, folder, name)
             .map_err(|errno| file("rename to", &folder.path().join(name), errno))?;
         steps::reached("link renamed")?;
-        folder.sync()?;
+        if self.filesystems.enter(folder)? == Durable::Now {
+            folder.sync()?;
+        }
         self.done.placed += 1;
         Ok(())
     }

@@ -18,7 +18,7 @@ fn arguments(kind: &str) -> Vec<String> {
 #[test]
 fn every_table_of_the_benchmark_can_be_measured() {
     let mut options = Options::new(arguments);
-    (options.shop, options.wallet, options.stream) = (2, 20, 30);
+    (options.shop, options.wallet, options.stream, options.files) = (2, 20, 30, 40);
     let mut out = Vec::new();
     tables::run(&options, &mut out);
     let text = String::from_utf8(out).unwrap();
@@ -37,6 +37,9 @@ fn every_table_of_the_benchmark_can_be_measured() {
     }
     for name in ["delete, a writer", "wal, a writer"] {
         assert_eq!((row(name)[2], row(name)[9]), ("exact", "0"), "{text}");
+    }
+    for name in ["read into a tar", "tar -x, one sync", "placed by restore", "placed already"] {
+        assert_eq!(row(name).len(), 5, "{text}");
     }
     assert!(row("30")[4].parse::<u64>().unwrap() > 0, "{text}");
 }

@@ -98,3 +98,38 @@ fn the_script_finds_damage_and_gives_the_rest() {
     fs::remove_file(bare.vault.object(&objects[0])).unwrap();
     to(&bare, &bare.env.path("again"), &[]).exits(20).complains("is missing");
 }
+
+#[test]
+fn no_name_in_a_vault_writes_a_line_of_its_own_or_steers_a_terminal() {
+    let bare = Bare::new();
+    let snapshots = bare.vault.root.join("nodes").join(&bare.vault.node).join("snapshots");
+    let forged = "20991120T051200Z-000042\n20991120T051200Z-000043  complete  taken now (manual)\u{1b}[2J\u{9b}2J";
+    fs::create_dir(snapshots.join(forged)).unwrap();
+    fs::write(snapshots.join(forged).join("manifest.json"), "{}").unwrap();
+    let key = whole().host.signing_key();
+    let list = recover(&bare, &["--signing-key", &key]).exits(20).prints("CANNOT BE BELIEVED");
+    let taken = to(&bare, &bare.env.path("x"), &[]).exits(20).complains("newer than anything that can be believed");
+    for said in [&list.stdout, &list.stderr, &taken.stdout, &taken.stderr] {
+        assert!(!said.lines().any(|line| line.starts_with("20991120T051200Z-000043")), "{said}");
+        assert!(!said.contains(['\u{1b}', '\u{9b}']), "{said:?}");
+    }
+}
+
+#[test]
+fn no_more_comes_out_of_an_object_than_the_manifest_names() {
+    let bare = Bare::new();
+    let (artifact, id) = ("medusa/files.tar", bare.newest());
+    let folder = bare.vault.snapshot(id);
+    let text = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{{\"name\": \"{artifact}\""))).unwrap();
+    let length: u64 = line.split("\"length\": ").nth(1).unwrap().split([',', '}']).next().unwrap().parse().unwrap();
+    let shorter = line.replace(&format!("\"length\": {length}"), "\"length\": 1000");
+    let text = text.replace(line, &shorter);
+    let signature = whole().host.signer().sign(text.as_bytes(), "as whoever holds the key can").unwrap();
+    overwrite(&folder.join("manifest.json"), text.as_bytes());
+    overwrite(&folder.join("manifest.json.minisig"), signature.as_bytes());
+    let out = bare.env.path("recovered");
+    to(&bare, &out, &[]).exits(20).complains("opens to more than the 1000 bytes that the manifest names");
+    assert!(!out.join(artifact).exists() && !out.join(format!("{artifact}.partial")).exists());
+    assert_eq!(fs::read(out.join("cln/hsm_secret")).unwrap(), whole().host.extract("cln/hsm_secret"));
+}

@@ -21,7 +21,14 @@ const SHARED_LAYERS: [usize; 2] = [1, 4];
 const ALLOWED: [(&str, &str); 2] = [("sandbox", "sources"), ("target", "sources")];
 
 /// The order inside `sources`: the first may use the second.
-const SOURCES_ALLOWED: [(&str, &str); 3] = [("cln", "sqlite"), ("lnd", "files"), ("lnd", "sqlite")];
+const SOURCES_ALLOWED: [(&str, &str); 6] = [
+    ("cln", "files"),
+    ("cln", "readable"),
+    ("cln", "sqlite"),
+    ("files", "readable"),
+    ("lnd", "files"),
+    ("lnd", "sqlite"),
+];
 
 /// Outside crates and the only places that may name them.
 const CRATES: [(&str, &[&str]); 14] = [

@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh: gets a relay-backup vault's snapshots back without the program relay-backup.
-# It lies in the vault; run it in a plain copy of the vault. Needs only: sh, awk, age, minisign, sha256sum, wc,
+# It lies in the vault; run it in a plain copy of the vault. Needs only: sh, awk, age, head, minisign, sha256sum, tr, wc,
 # and gzip and zstd for what was compressed with them. Writes nothing but below --to DIR.
 set -u
 umask 077
@@ -30,8 +30,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or a tool is missing, 12 the identit
 END
 }
 
-say() { printf '%s\n' "$*"; }
-complain() { printf '%s\n' "$*" >&2; }
+# Whoever can write to the vault names folders in it: no line may be ended, and no terminal steered, by a name.
+plain() { printf '%s' "$*" | tr '\000-\037\177-\377' '?'; }
+line() { printf '%s' "$*" | tr '\000-\037\177' '?' && printf '\n'; }
+say() { line "$*"; }
+complain() { line "$*" >&2; }
 stop() {
     stop_code=$1
     shift
@@ -63,7 +66,7 @@ while [ $# -gt 0 ]; do
 done
 
 [ -n "$signing_key" ] || stop 2 "--signing-key is needed: it stands on the printed recovery kit. See --help"
-for tool in awk minisign sha256sum wc; do
+for tool in awk head minisign sha256sum tr wc; do
     command -v "$tool" >/dev/null 2>&1 || stop 2 "the program $tool is missing: install it and run this again"
 done
 if [ -f "$signing_key" ]; then
@@ -85,7 +88,7 @@ if [ -z "$node" ]; then
         node=$(basename "$folder")
         count=$((count + 1))
     done
-    [ "$count" = 1 ] || stop 2 "the vault holds $count nodes: say which with --node ($(ls "$vault/nodes" | tr '\n' ' '))"
+    [ "$count" = 1 ] || stop 2 "the vault holds $count nodes: say which with --node ($(plain "$(ls "$vault/nodes" | tr '\n' ' ')"))"
 fi
 check_name "$node"
 case $node in */*) stop 2 "'$node' is not a node's name" ;; esac
@@ -154,7 +157,7 @@ for id in $ids; do
         [ -n "$to" ] || say "$id  $word  taken $(field "$folder" created) ($(field "$folder" trigger))"
     else
         newest_doubt=$id
-        [ -n "$to" ] || say "$id  CANNOT BE BELIEVED: $believe_reason"
+        [ -n "$to" ] || say "$(plain "$id")  CANNOT BE BELIEVED: $believe_reason"
     fi
 done
 
@@ -169,7 +172,7 @@ fi
 command -v age >/dev/null 2>&1 || stop 2 "the program age is missing: install it and run this again"
 [ ! -e "$to" ] || stop 2 "$to exists already: name a new folder"
 if [ -z "$snapshot" ]; then
-    [ -z "$newest_doubt" ] || stop 20 "$newest_doubt is newer than anything that can be believed. Run the first form to see \
+    [ -z "$newest_doubt" ] || stop 20 "$(plain "$newest_doubt") is newer than anything that can be believed. Run the first form to see \
 all snapshots, and choose an older one with --snapshot ID if you must"
     [ -n "$newest" ] || stop 1 "there is no complete snapshot of node $node"
     snapshot=$newest
@@ -286,7 +289,14 @@ while read -r name codec toxic length; do
     fi
     mkdir -p "$(dirname "$target")" || stop 1 "cannot make a folder below $to"
     rm -f "$to/.failed"
-    { segments_of "$name" || : >"$to/.failed"; } | unpack "$codec" >"$target.partial" || : >"$to/.failed"
+    # No more comes out than the manifest names: a small object can hold a large nothing.
+    { segments_of "$name" || : >"$to/.failed"; } | { unpack "$codec" || : >"$to/.failed"; } |
+        head -c "$((length + 1))" >"$target.partial" || : >"$to/.failed"
+    if [ "$(length_of "$target.partial")" -gt "$length" ]; then
+        problem "$name opens to more than the $length bytes that the manifest names; it was stopped there"
+        rm -f "$to/.failed" "$target.partial"
+        continue
+    fi
     if [ -e "$to/.failed" ] || [ "$(length_of "$target.partial")" != "$length" ]; then
         problem "$name is not whole; what came out is in $target.partial"
         rm -f "$to/.failed"

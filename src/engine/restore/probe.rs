@@ -61,6 +61,9 @@ pub struct World<'a> {
     pub begun: Option<Timestamp>,
     /// When this restore let the node start on the channel database that it had placed; none where it has not.
     pub lowered: Option<Timestamp>,
+    /// Whether nothing comes of it: then tars are read although nothing is in their way, to tell what of them would be
+    /// left out.
+    pub is_dry_run: bool,
     /// Which restore this is, interruptions included.
     pub run: &'a str,
 }

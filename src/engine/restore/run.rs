@@ -65,6 +65,7 @@ impl<'a> Run<'a> {
             let applier = self.applier(&course, &Journal::nowhere());
             report.inspected.push(inspect::inspect(&applier, Inspection::TestDelivery));
         }
+        report.findings.extend(facts.target.left_out);
         report.guards = judgement.verdicts().to_vec();
         report.plan = Some(self.plan.clone());
         report.followup = followup::entries(self.request.scenario, self.ground.values);
@@ -324,6 +325,7 @@ impl<'a> Run<'a> {
             claim,
             begun: course.begun,
             lowered: course.lowered,
+            is_dry_run: self.request.mode == Mode::DryRun,
             run: &course.run,
         };
         self.context.tell(Event::Step("looking at vaults and target".into()));
@@ -428,7 +430,7 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let sign = SignOfLife { at: at(9_990), host: "old".into(), source: LifeSource::Other, kind: LifeKind::Working };
         let unknown = || Known::Unknown("the vault does not answer".to_owned());
-        let twin = |last, store_now| TwinFacts { last, store_now, when_begun: None };
+        let twin = |last, store_now| TwinFacts { last, store_now, ..TwinFacts::default() };
         let known = Known::Is(Some(sign));
         assert_eq!(begun(&twin(Known::Unknown("x".into()), unknown())), None);
         // Whatever is seen once the vault answers again may have been there before.

@@ -173,11 +173,11 @@ impl Bench<'_> {
             }
             Facts::Tar(facts) => {
                 let checked = opener.through_pipe(artifact, |tar| Ok(files::check(tar, facts)))?;
-                let differs = |error| Finding::new(Level::Damage, "tar-differs", &subject, chain(&error));
-                Ok(Meaning::Judged(
-                    format!("{} entries", facts.entries),
-                    checked.err().map(differs).into_iter().collect(),
-                ))
+                let findings = match checked {
+                    Ok(inspected) => inspected.left_out.findings(&subject),
+                    Err(error) => vec![Finding::new(Level::Damage, "tar-differs", &subject, chain(&error))],
+                };
+                Ok(Meaning::Judged(format!("{} entries", facts.entries), findings))
             }
             Facts::LndChannelBackup(facts) => {
                 let bytes = opener.to_memory(artifact)?;

@@ -288,6 +288,7 @@ fn target() -> TargetFacts {
     paths.extend(SIDE_FILES.map(|ending| format!("{WALLET}{ending}")));
     TargetFacts {
         files: paths.into_iter().map(|path| (path.into(), Known::Is(FileAt::Nothing))).collect(),
+        left_out: Vec::new(),
         trees: BTreeMap::from([(artifact("cln/extras.tar"), Known::Is(Vec::new()))]),
         secrets: BTreeMap::from([(SECRET.into(), Known::Is(SecretAt::Nothing))]),
         emergencies: BTreeMap::from([(EMERGENCY.into(), Known::Is(EmergencyAt::Nothing))]),

@@ -10,6 +10,7 @@ use crate::base::limits::{ARTIFACTS_MAX, NODE_FILE_BYTES_MAX};
 use crate::base::secret::Secret;
 use crate::facts::cln::{EmergencyFacts, ExtrasFacts, SecretFacts, WalletFacts};
 use crate::report::{Finding, Level};
+use crate::sources::files::TarReader;
 use crate::sources::sqlite;
 use std::io::Read;
 use std::path::Path;
@@ -121,15 +122,14 @@ pub fn check_extras(subject: &str, tar: &mut dyn Read, facts: &ExtrasFacts) -> V
 
 fn digests(tar: &mut dyn Read) -> std::io::Result<Vec<(String, Sha256Hex)>> {
     let mut found = Vec::new();
-    for entry in tar::Archive::new(tar).entries()? {
-        let entry = entry?;
+    let mut tar = TarReader::new(tar);
+    while let Some(head) = tar.next_entry().map_err(std::io::Error::other)? {
         if found.len() >= ARTIFACTS_MAX {
             return Err(std::io::Error::other("it holds more files than can be"));
         }
-        let name = entry.path()?.to_string_lossy().into_owned();
         let mut bytes = Zeroizing::new(Vec::new());
-        entry.take(NODE_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        found.push((name, Sha256Hex::of(&bytes)));
+        (&mut tar).take(NODE_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        found.push((String::from_utf8_lossy(&head.name).into_owned(), Sha256Hex::of(&bytes)));
     }
     Ok(found)
 }

@@ -8,6 +8,7 @@ use crate::base::ids::Sha256Hex;
 use crate::base::limits::NODE_FILE_BYTES_MAX;
 use crate::facts::cln::{ExtraFile, ExtrasFacts};
 use crate::sources::SourceError;
+use crate::sources::readable;
 use crate::sources::sqlite::live_file;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use zeroize::Zeroizing;
 /// Names taken in the lightning directory and in the network's folder, besides `*.pem` in the latter.
 const NAMES: [&str; 3] = ["config", "config.setconfig", "admin-rune"];
 
-/// The files there are, sorted, as paths relative to the lightning directory.
-pub(super) fn list(lightning_dir: &Path, network: &str) -> Result<Vec<PathBuf>, ClnError> {
+/// The files there are, sorted, as paths relative to the lightning directory; then those that are links to what their
+/// owner may not read himself.
+pub(super) fn list(lightning_dir: &Path, network: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf>), ClnError> {
     let network = Path::new(network);
     let mut files: Vec<PathBuf> = NAMES.iter().flat_map(|name| [PathBuf::from(name), network.join(name)]).collect();
     let folder = lightning_dir.join(network);
@@ -30,7 +32,10 @@ pub(super) fn list(lightning_dir: &Path, network: &str) -> Result<Vec<PathBuf>, 
     }
     files.retain(|file| std::fs::metadata(lightning_dir.join(file)).is_ok_and(|meta| meta.is_file()));
     files.sort();
-    Ok(files)
+    // What cannot be opened at all fails when it is read.
+    let (files, others) =
+        files.into_iter().partition(|file| !matches!(readable::open(&lightning_dir.join(file)), Ok(None)));
+    Ok((files, others))
 }
 
 /// Writes the tar and tells what is in it. A file that vanished since it was listed is an error.
@@ -40,7 +45,7 @@ pub(super) fn write(lightning_dir: &Path, files: &[PathBuf], out: &mut dyn Write
     for file in files {
         let path = lightning_dir.join(file);
         let live = live_file(&path).map_err(FileError::io("look at", &path)).map_err(ClnError::File)?;
-        let bytes = Zeroizing::new(fsio::read_regular(&path, NODE_FILE_BYTES_MAX).map_err(ClnError::File)?);
+        let bytes = Zeroizing::new(read(&path).map_err(ClnError::File)?);
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         header.set_size(bytes.len() as u64);
@@ -55,6 +60,16 @@ pub(super) fn write(lightning_dir: &Path, files: &[PathBuf], out: &mut dyn Write
     }
     tar.finish().map_err(SourceError::Sink)?;
     Ok(facts)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let refused = |why| FileError::io("read", path)(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    let opened = readable::open(path).map_err(FileError::io("open", path))?;
+    let file = opened.ok_or_else(|| refused("it is a link to what its owner may not read"))?;
+    if !file.metadata().map_err(FileError::io("look at", path))?.is_file() {
+        return Err(refused("it is not a regular file"));
+    }
+    fsio::read_open(&file, path, NODE_FILE_BYTES_MAX)
 }
 
 fn set_names(header: &mut tar::Header, owner: Option<&str>, group: Option<&str>) -> io::Result<()> {

@@ -6,12 +6,16 @@
 use super::expand::{Excludes, Plan};
 use super::header::{self, Entry, EntryKind};
 use super::meta::{self, Meta};
+use super::no_database;
 use super::obstacle::{Obstacle, shown};
 use super::phrase;
+use super::rules::{self, Shape};
 use super::screen::{self, LockedBolt, Verdict};
 use crate::base::interrupt::Interrupt;
+use crate::base::limits::{TAR_ENTRIES_MAX, TAR_EXTENSION_BYTES_MAX, TAR_NAME_BYTES_MAX};
 use crate::facts::files::TarFacts;
 use crate::report::{Finding, Level};
+use crate::sources::readable::{Person, Way};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
@@ -31,6 +35,8 @@ const AGAIN_MAX: usize = 3;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Most folders in folders; each level holds one descriptor.
 const DEPTH_MAX: usize = 128;
+/// Most bytes of attributes that one entry is stored with; its name and its link's target come beside them.
+const ATTRIBUTES_BYTES_MAX: usize = TAR_EXTENSION_BYTES_MAX as usize - 4 * TAR_NAME_BYTES_MAX;
 /// Most obstacles that are named.
 const OBSTACLES_MAX: usize = 20;
 /// Most notes that are kept; the rest is counted.
@@ -65,11 +71,15 @@ pub(super) struct Collector<'a> {
     excludes: Excludes,
     locked_bolt: LockedBolt,
     interrupt: &'a Interrupt,
+    /// Whose links lead to the root that is walked.
+    people: Vec<Person>,
     is_writing: bool,
+    entries_max: u64,
     obstacles: Vec<Obstacle>,
     more_obstacles: usize,
     findings: Vec<Finding>,
     more_findings: usize,
+    more_level: Level,
     facts: TarFacts,
     /// Files with several names: the stored name of the first, and how many names are still to come.
     links: HashMap<(u64, u64), (Vec<u8>, u64)>,
@@ -85,11 +95,14 @@ impl<'a> Collector<'a> {
             excludes: plan.excludes,
             locked_bolt,
             interrupt,
+            people: Vec::new(),
             is_writing: true,
+            entries_max: TAR_ENTRIES_MAX,
             obstacles: plan.obstacles,
             more_obstacles: 0,
             findings: Vec::new(),
             more_findings: 0,
+            more_level: Level::Note,
             facts: TarFacts::default(),
             links: HashMap::new(),
             users: UsersCache::new(),
@@ -104,17 +117,25 @@ impl<'a> Collector<'a> {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn at_most(mut self, entries: u64) -> Self {
+        self.entries_max = entries;
+        self
+    }
+
     /// Walks all roots and ends the tar.
     pub(super) fn run(&mut self) -> Result<(), Stop> {
         for root in std::mem::take(&mut self.roots) {
             let (Some(parent), Some(name)) = (root.parent(), root.file_name()) else { continue };
-            match rustix::fs::open(
-                parent,
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            ) {
-                Ok(folder) => self.entry(folder.as_fd(), name, &root, 0)?,
-                Err(errno) => self.unreadable("open", parent, errno.into()),
+            let opened = Way::of(parent)
+                .and_then(|way| Ok((way.is_open_to_all()?, way.open(OFlags::PATH | OFlags::DIRECTORY)?, way.people)));
+            match opened {
+                Ok((true, folder, people)) => {
+                    self.people = people;
+                    self.entry(folder.as_fd(), name, &root, 0)?;
+                }
+                Ok((false, ..)) => self.not_for_its_owner(&root),
+                Err(error) => self.unreadable("open", parent, error),
             }
         }
         if self.is_writing {
@@ -128,7 +149,7 @@ impl<'a> Collector<'a> {
         findings.append(&mut self.findings);
         if self.more_findings > 0 {
             let message = format!("{} further remarks were left out", self.more_findings);
-            findings.push(Finding::new(Level::Note, "remarks-left-out", "", message));
+            findings.push(Finding::new(self.more_level, "remarks-left-out", "", message));
         }
         findings.extend(self.excludes.unused());
         (self.facts, self.obstacles, self.more_obstacles)
@@ -148,8 +169,9 @@ impl<'a> Collector<'a> {
     }
 
     fn find(&mut self, finding: Finding) {
-        if finding.level == Level::Note && self.findings.len() >= NOTES_MAX {
+        if finding.level <= Level::Degraded && self.findings.len() >= NOTES_MAX {
             self.more_findings += 1;
+            self.more_level = self.more_level.max(finding.level);
         } else {
             self.findings.push(finding);
         }
@@ -180,6 +202,12 @@ impl<'a> Collector<'a> {
                     return Ok(());
                 }
             };
+            // A file is judged by its content first, and then by its name.
+            let shape = if meta.kind == FileType::Symlink { Shape::Filled } else { Shape::Empty };
+            if let Some(why) = rules::left_out(&meta::stored_name(path), shape) {
+                self.leave_out(path, why);
+                return Ok(());
+            }
             let extra = match meta.kind {
                 FileType::Directory => OFlags::DIRECTORY,
                 FileType::RegularFile => OFlags::empty(),
@@ -199,6 +227,10 @@ impl<'a> Collector<'a> {
             };
             match rustix::fs::fstat(&opened).map(Meta::from) {
                 Ok(now) if now.kind != meta.kind => {}
+                Ok(now) if !self.is_for_all(&now) => {
+                    self.not_for_its_owner(path);
+                    return Ok(());
+                }
                 Ok(now) if now.kind == FileType::Directory => return self.folder(opened.as_fd(), path, &now, depth),
                 Ok(_) => return self.file(File::from(opened), folder, name, path),
                 Err(errno) => {
@@ -209,6 +241,29 @@ impl<'a> Collector<'a> {
         }
         self.vanished(path, depth);
         Ok(())
+    }
+
+    /// Whether all whose links led here may read it themselves.
+    fn is_for_all(&self, meta: &Meta) -> bool {
+        let is_folder = meta.kind == FileType::Directory;
+        self.people.iter().all(|person| person.may_read(meta.uid, meta.gid, meta.mode, is_folder))
+    }
+
+    fn not_for_its_owner(&mut self, path: &Path) {
+        let message = format!("{} is reached through a link whose owner may not read it, and is left out", shown(path));
+        self.find(
+            Finding::new(Level::Degraded, "not-for-its-owner", shown(path), message)
+                .with_hint("name in paths where the link leads to, if that is what you want backed up"),
+        );
+    }
+
+    /// Tells of what no restore would place, so that no tar holds it.
+    fn leave_out(&mut self, path: &Path, why: &str) {
+        let message = format!("{} {why} and is left out: no restore would place it", shown(path));
+        self.find(
+            Finding::new(Level::Degraded, "entry-left-out", shown(path), message)
+                .with_hint("add it to exclude if this source need not hold it; if it must, give it another name"),
+        );
     }
 
     fn vanished(&mut self, path: &Path, depth: usize) {
@@ -264,7 +319,7 @@ impl<'a> Collector<'a> {
     fn symlink(&mut self, folder: BorrowedFd<'_>, name: &OsStr, path: &Path, meta: &Meta) -> Result<(), Stop> {
         match rustix::fs::readlinkat(folder, name, Vec::new()) {
             Ok(target) => {
-                let attributes = meta::link_attributes(path);
+                let attributes = meta::link_attributes(folder, name);
                 self.head(path, EntryKind::Symlink(target.into_bytes()), meta, attributes)
             }
             Err(errno) => {
@@ -283,12 +338,15 @@ impl<'a> Collector<'a> {
         attributes: Result<Vec<(OsString, Vec<u8>)>, Errno>,
     ) -> Result<(), Stop> {
         let attributes = match attributes {
-            Ok(attributes) => attributes,
+            Ok(attributes) => self.fitting(path, attributes),
             Err(errno) => {
                 self.unreadable("read the attributes of", path, errno.into());
                 return Ok(());
             }
         };
+        if self.is_writing && self.facts.entries >= self.entries_max {
+            self.obstacle(Obstacle::TooMany { path: path.to_owned(), limit: self.entries_max });
+        }
         if !self.is_writing {
             return Ok(());
         }
@@ -314,12 +372,28 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
+    /// The attributes of a file, unless they are more than is read back.
+    fn fitting(&mut self, path: &Path, attributes: Vec<(OsString, Vec<u8>)>) -> Vec<(OsString, Vec<u8>)> {
+        // Each takes its length in digits, and its name up to three times as long.
+        let length: usize = attributes.iter().map(|(name, value)| 3 * name.len() + value.len() + 64).sum();
+        if length <= ATTRIBUTES_BYTES_MAX {
+            return attributes;
+        }
+        let message = format!("{} has {length} bytes of attributes, which are left out", shown(path));
+        self.find(
+            Finding::new(Level::Degraded, "attributes-left-out", shown(path), message)
+                .with_hint("look who gave it so many (`getfattr -d -m - FILE`), and remove what nobody needs"),
+        );
+        Vec::new()
+    }
+
     fn file(&mut self, mut file: File, folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Stop> {
         let verdict = screen::screen(&file, folder, name, self.locked_bolt);
-        if self.refuses(verdict, path) || !self.is_writing {
+        if self.refuses(verdict, &file, path) || !self.is_writing {
             return Ok(());
         }
         let read = match rustix::fs::fstat(&file).map(Meta::from) {
+            Ok(meta) if self.leaves_out(path, &meta) => return Ok(()),
             Ok(meta) if self.writes_link(path, &meta)? => return Ok(()),
             Ok(meta) if meta.size <= SMALL_BYTES_MAX => self.small(&mut file, path),
             Ok(_) => self.large(&mut file, path),
@@ -333,19 +407,43 @@ impl<'a> Collector<'a> {
         if verdict == Verdict::IdleSqlite {
             // Somebody may have begun to use it meanwhile.
             let again = screen::screen(&file, folder, name, self.locked_bolt);
-            self.refuses(again, path);
+            self.refuses(again, &file, path);
         }
         Ok(())
     }
 
-    fn refuses(&mut self, verdict: Verdict, path: &Path) -> bool {
+    fn refuses(&mut self, verdict: Verdict, file: &File, path: &Path) -> bool {
+        if let Verdict::Unclear(what) = verdict {
+            return self.is_left(file, path, what);
+        }
         let path = path.to_owned();
         self.obstacle(match verdict {
-            Verdict::Plain | Verdict::IdleSqlite => return false,
+            Verdict::Plain | Verdict::IdleSqlite | Verdict::Unclear(_) => return false,
             Verdict::Toxic(what) => Obstacle::Toxic { path, what },
             Verdict::Live(what, remedy) => Obstacle::Live { path, what, remedy },
-            Verdict::Unclear(what) => Obstacle::Unclear { path, what },
         });
+        true
+    }
+
+    /// Whether a file has a name under which no restore would place it.
+    fn leaves_out(&mut self, path: &Path, meta: &Meta) -> bool {
+        let shape = if meta.size == 0 { Shape::Empty } else { Shape::Filled };
+        let why = rules::left_out(&meta::stored_name(path), shape);
+        why.inspect(|why| self.leave_out(path, why)).is_some()
+    }
+
+    /// Whether a file that begins like a database is left as it is, and tells so. Anybody who may upload a file can
+    /// make such a one: the others are taken all the same.
+    fn is_left(&mut self, file: &File, path: &Path, what: &str) -> bool {
+        if no_database::is_no_database(file) {
+            self.note("no-database", path, &format!("begins like {what} and is none; it is taken byte for byte"));
+            return false;
+        }
+        let message =
+            format!("{} begins like {what}, but its list of tables cannot be read: it is left out", shown(path));
+        let hint =
+            format!("look whether it is damaged; if it may be lost, add {:?} to exclude", path.to_string_lossy());
+        self.find(Finding::new(Level::Degraded, "database-unclear", shown(path), message).with_hint(hint));
         true
     }
 

@@ -1,62 +1,78 @@
-//! Reads a tar of files back: whole, counted, and without a name that could lead out of the folder it is extracted
-//! to. Extracts nothing.
+//! Reads a tar of files back: whole, counted, and held against the rules by which it would be restored. Extracts
+//! nothing.
 
-use super::header::BLOCK;
+use super::reader::{Kind, TarReader};
+use super::rules::{self, Fault, LeftOut, Names};
 use super::{FilesError, TarError};
+use crate::base::limits::TAR_ENTRIES_MAX;
 use crate::facts::files::TarFacts;
-use std::cell::RefCell;
+use crate::report::Level;
 use std::collections::HashSet;
 use std::io::{self, Read};
-use std::rc::Rc;
 
 /// Most symbolic links that are remembered while a tar is checked; a tar with more is refused.
 const LINKS_MAX: usize = 1_000_000;
 
+/// What was found in a tar.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspected {
+    /// What was counted.
+    pub facts: TarFacts,
+    /// What a restore would not place.
+    pub left_out: LeftOut,
+}
+
 /// Reads a whole tar and counts what is in it. Fails on damage, on a missing end, on names that are absolute, hold
 /// `..` or NUL or lead through a symbolic link of the same tar, and on entries that are neither file, folder nor link.
-pub fn inspect(reader: impl Read) -> Result<TarFacts, FilesError> {
-    let (watched, whole) = Whole::watch(reader);
-    let mut archive = tar::Archive::new(watched);
-    let mut facts = TarFacts::default();
-    let mut links = HashSet::new();
-    let mut last = Vec::new();
-    let bad = |entries| move |source| TarError::Damaged { entries, source };
-    for entry in archive.entries().map_err(bad(0))? {
-        let mut entry = entry.map_err(bad(facts.entries))?;
-        let name = entry.path_bytes().into_owned();
-        check_name(&name, &links)?;
-        match entry.header().entry_type() {
-            tar::EntryType::Regular => facts.files += 1,
-            tar::EntryType::Directory => facts.folders += 1,
-            tar::EntryType::Symlink => {
+pub fn inspect(reader: impl Read) -> Result<Inspected, FilesError> {
+    let mut tar = TarReader::new(reader);
+    let mut found = Inspected::default();
+    let (mut links, mut names, mut last) = (HashSet::new(), Names::default(), Vec::new());
+    while let Some(head) = tar.next_entry()? {
+        let facts = &mut found.facts;
+        match rules::judge(&head) {
+            Ok(()) => {}
+            Err(Fault::Hostile(why)) => return Err(TarError::hostile(&head.name, why).into()),
+            Err(Fault::LeftOut(why)) => found.left_out.add(&head.name, Level::Degraded, why),
+        }
+        check_way(&head.name, &head.name, &links)?;
+        match &head.kind {
+            Kind::File => {
+                facts.files += 1;
+                names.add(&head.name);
+            }
+            Kind::Folder => facts.folders += 1,
+            Kind::Symlink(_) => {
                 facts.symlinks += 1;
-                links.insert(without_end(&name).to_vec());
+                links.insert(head.name.clone());
                 if links.len() > LINKS_MAX {
-                    return Err(hostile(&name, "is one symbolic link too many"));
+                    return Err(TarError::hostile(&head.name, "is one symbolic link too many").into());
                 }
             }
-            tar::EntryType::Link => {
+            Kind::HardLink(target) => {
                 facts.hard_links += 1;
-                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                check_name(&target, &links)?;
+                check_way(&head.name, target, &links)?;
+                if !names.has(target) {
+                    return Err(TarError::hostile(&head.name, rules::NO_FIRST_NAME).into());
+                }
             }
-            _ => return Err(hostile(&name, "is neither file, folder nor link")),
+            Kind::Other => {}
         }
         facts.entries += 1;
-        facts.bytes += io::copy(&mut entry, &mut io::sink()).map_err(bad(facts.entries))?;
-        if name == last {
-            facts.repeated += 1;
+        facts.bytes += io::copy(&mut tar, &mut io::sink()).map_err(|source| tar.damaged(source))?;
+        if facts.entries > TAR_ENTRIES_MAX {
+            return Err(TarError::hostile(&head.name, rules::TOO_MANY).into());
         }
-        last = name;
+        facts.repeated += u64::from(head.name == last);
+        last = head.name;
     }
-    let mut rest = archive.into_inner();
-    io::copy(&mut rest, &mut io::sink()).and_then(|_| whole.check()).map_err(bad(facts.entries))?;
-    Ok(facts)
+    Ok(found)
 }
 
 /// Reads a whole tar and holds it against what was noted when it was written.
-pub fn check(reader: impl Read, expected: &TarFacts) -> Result<TarFacts, FilesError> {
-    let found = inspect(reader)?;
+pub fn check(reader: impl Read, expected: &TarFacts) -> Result<Inspected, FilesError> {
+    let inspected = inspect(reader)?;
+    let found = &inspected.facts;
     let pairs = [
         ("entries", expected.entries, found.entries),
         ("files", expected.files, found.files),
@@ -68,81 +84,15 @@ pub fn check(reader: impl Read, expected: &TarFacts) -> Result<TarFacts, FilesEr
     ];
     match pairs.into_iter().find(|(_, expected, found)| expected != found) {
         Some((what, expected, found)) => Err(FilesError::Differs { what, expected, found }),
-        None => Ok(found),
+        None => Ok(inspected),
     }
 }
 
-fn without_end(name: &[u8]) -> &[u8] {
-    name.strip_suffix(b"/").unwrap_or(name)
-}
-
-fn hostile(name: &[u8], why: &'static str) -> FilesError {
-    TarError::hostile(name, why).into()
-}
-
-fn check_name(name: &[u8], links: &HashSet<Vec<u8>>) -> Result<(), FilesError> {
-    let name = without_end(name);
-    let why = if name.is_empty() {
-        "has no name"
-    } else if name.starts_with(b"/") {
-        "is absolute"
-    } else if name.contains(&0) {
-        "holds a NUL"
-    } else if name.split(|byte| *byte == b'/').any(|part| part == b"..") {
-        "leads out of its folder"
-    } else if !links.is_empty()
-        && name.iter().enumerate().any(|(at, byte)| *byte == b'/' && name.get(..at).is_some_and(|p| links.contains(p)))
-    {
-        "leads through a symbolic link of the same tar"
-    } else {
-        return Ok(());
-    };
-    Err(hostile(name, why))
-}
-
-/// Knows, once a tar was read, whether its end was there.
-#[derive(Clone, Debug, Default)]
-pub struct Whole(Rc<RefCell<Tail>>);
-
-/// How long what was read is, and how many zero bytes it ends in.
-#[derive(Debug, Default)]
-struct Tail {
-    length: u64,
-    zeros: u64,
-}
-
-impl Whole {
-    /// A reader that hands on what the other gives, and what will know of its end.
-    pub fn watch<R: Read>(inner: R) -> (impl Read, Self) {
-        let whole = Self::default();
-        (Watched { inner, tail: Rc::clone(&whole.0) }, whole)
+/// Refuses a name that leads through a symbolic link of the same tar.
+fn check_way(entry: &[u8], name: &[u8], links: &HashSet<Vec<u8>>) -> Result<(), FilesError> {
+    let leads = |(at, byte): (usize, &u8)| *byte == b'/' && name.get(..at).is_some_and(|part| links.contains(part));
+    if !links.is_empty() && name.iter().enumerate().any(leads) {
+        return Err(TarError::hostile(entry, "leads through a symbolic link of the same tar").into());
     }
-
-    /// An error unless what was read by now, to its last byte, ends as a tar does.
-    pub fn check(&self) -> io::Result<()> {
-        let tail = self.0.borrow();
-        if !tail.length.is_multiple_of(BLOCK) || tail.zeros < 2 * BLOCK {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its end is missing"));
-        }
-        Ok(())
-    }
-}
-
-struct Watched<R> {
-    inner: R,
-    tail: Rc<RefCell<Tail>>,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        let mut tail = self.tail.borrow_mut();
-        tail.length += length as u64;
-        let read = buffer.get(..length).unwrap_or_default();
-        match read.iter().rposition(|byte| *byte != 0) {
-            Some(at) => tail.zeros = (length - at - 1) as u64,
-            None => tail.zeros += length as u64,
-        }
-        Ok(length)
-    }
+    Ok(())
 }

@@ -5,8 +5,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What `stat` tells of a file, in our own types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,9 @@ pub(super) fn attributes(file: impl AsFd) -> Result<Vec<(OsString, Vec<u8>)>, Er
 }
 
 /// The extended attributes of a symbolic link itself, sorted by name.
-pub(super) fn link_attributes(path: &Path) -> Result<Vec<(OsString, Vec<u8>)>, Errno> {
+pub(super) fn link_attributes(folder: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(OsString, Vec<u8>)>, Errno> {
+    // By its folder, which is open: the way to it may have been changed, or be too long to be given.
+    let path = &PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
     let names = match sized(|| rustix::fs::llistxattr_query(path), |buffer| rustix::fs::llistxattr(path, buffer)) {
         Ok(names) => names,
         Err(Errno::OPNOTSUPP | Errno::NOENT) => return Ok(Vec::new()),

@@ -62,13 +62,13 @@ pub enum Obstacle {
         /// What to do.
         remedy: &'static str,
     },
-    /// What could not be told.
-    #[error("{} begins like {what}, and what is in it cannot be read: it may be a node's channel state", shown(path))]
-    Unclear {
-        /// The file.
+    /// More than can be read back.
+    #[error("{} is one entry too many: a source holds at most {limit}", shown(path))]
+    TooMany {
+        /// The first that is too many.
         path: PathBuf,
-        /// What it looks like.
-        what: &'static str,
+        /// The limit.
+        limit: u64,
     },
     /// Folders in folders without end.
     #[error("{} lies more than {limit} folders deep", shown(path))]
@@ -91,7 +91,7 @@ impl Obstacle {
             Self::Unreadable { .. } => "file-unreadable",
             Self::Toxic { .. } => "toxic-database",
             Self::Live { .. } => "live-database",
-            Self::Unclear { .. } => "database-unclear",
+            Self::TooMany { .. } => "entries-too-many",
             Self::TooDeep { .. } => "folder-too-deep",
         }
     }
@@ -117,10 +117,9 @@ impl Obstacle {
             Self::Live { path, remedy, .. } => {
                 Some(format!("{remedy}, and add {:?} to exclude here", path.to_string_lossy()))
             }
-            Self::Unclear { path, .. } => Some(format!(
-                "look whether it is damaged, and keep the seed of an encrypted wallet by itself; then add {:?} to exclude",
-                path.to_string_lossy()
-            )),
+            Self::TooMany { .. } => {
+                Some("give some of its paths to a second source of kind files, or exclude what may be lost".to_owned())
+            }
             Self::TooDeep { path, .. } => Some(format!("exclude {}", shown(path))),
         }
     }
@@ -133,7 +132,7 @@ impl Obstacle {
             | Self::Unreadable { path, .. }
             | Self::Toxic { path, .. }
             | Self::Live { path, .. }
-            | Self::Unclear { path, .. }
+            | Self::TooMany { path, .. }
             | Self::TooDeep { path, .. } => shown(path),
         }
     }

@@ -216,7 +216,8 @@ fn a_tree_comes_back_from_stock_tar_as_it_was() {
     let after = described(&to.join(root.strip_prefix("/").unwrap()));
     assert_eq!(before, after);
     assert_eq!((facts.hard_links, facts.symlinks, facts.folders, facts.repeated), (2, 3, 4, 0));
-    assert_eq!(check(&bytes[..], &facts).unwrap(), facts.counts());
+    let checked = check(&bytes[..], &facts).unwrap();
+    assert_eq!((checked.facts, checked.left_out.count()), (facts.counts(), 0));
     let (again, _, _) = tar_of(&[root]);
     assert!(bytes == again, "the same tree gives the same bytes");
 }
@@ -282,6 +283,51 @@ fn nested_and_doubled_paths_are_stored_once() {
         tar_of(&[home.path().join("a/b/c"), home.path().join("a"), home.path().join("a*"), home.path().join("a")]);
     assert_eq!(listed(&bytes).len(), 4);
     assert_eq!(facts.files, 2);
+}
+
+#[test]
+fn what_no_restore_would_place_is_left_out_and_told_and_the_rest_is_taken() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    // Empty, or a folder: no channel state.
+    for name in ["a", "channel.db", "lightningd.sqlite3-journal"] {
+        fs::write(path(name), "").unwrap();
+    }
+    fs::create_dir(path("sphinxreplay.db")).unwrap();
+    fs::write(path("lightningd.sqlite3-wal"), "pages").unwrap();
+    fs::write(path("first"), "two names").unwrap();
+    fs::hard_link(path("first"), path("channel.sqlite")).unwrap();
+    std::os::unix::fs::symlink("/mnt/ssd/lightningd.sqlite3", path("lightningd.sqlite3")).unwrap();
+    fs::write(path(".relay-backup-staging-0102"), "half").unwrap();
+    let mut deep = rustix::fs::open(home.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    for _ in 0..25 {
+        let name = "d".repeat(200);
+        rustix::fs::mkdirat(&deep, &name, rustix::fs::Mode::RWXU).unwrap();
+        deep = rustix::fs::openat(&deep, &name, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    }
+    let (bytes, facts, sink) = tar_of(&[home.path().to_owned()]);
+    assert_eq!(sink.codes(), ["entry-left-out"; 5]);
+    let told = sink.findings.iter().all(|found| found.level == Level::Degraded && found.hint.is_some());
+    assert!(told, "{:?}", sink.findings);
+    let checked = check(&bytes[..], &facts).unwrap();
+    assert_eq!((checked.facts.files, checked.left_out.count()), (4, 0));
+    assert!(checked.facts.folders > 15, "{checked:?}");
+}
+
+#[test]
+fn one_entry_too_many_fails_the_source_and_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c", "d", "e"] {
+        fs::write(home.path().join(name), "x").unwrap();
+    }
+    let paths = [home.path().display().to_string()];
+    let (mut out, interrupt) = (Vec::new(), Interrupt::new());
+    let plan = expand::expand(&paths, &[]);
+    let mut collector = Collector::new(&mut out, plan, LockedBolt::Refuse, &interrupt).at_most(4);
+    assert!(collector.run().is_ok());
+    let (_, obstacles, more) = collector.finish(&mut Vec::new());
+    assert_eq!((obstacles.len(), more, obstacles[0].code()), (1, 0, "entries-too-many"));
+    assert!(obstacles[0].hint().unwrap().contains("second source"));
 }
 
 #[test]

@@ -51,6 +51,23 @@ fn held(error: FenceError) -> Option<u32> {
 }
 
 #[test]
+fn a_pid_file_that_is_another_file_as_well_is_not_given_away() {
+    let (folder, root) = ground();
+    let others = folder.path().join("others-and-empty");
+    std::fs::write(&others, "").unwrap();
+    let before = std::fs::metadata(&others).unwrap();
+    std::fs::create_dir(folder.path().join("cln")).unwrap();
+    std::fs::hard_link(&others, folder.path().join("cln/lightningd-bitcoin.pid")).unwrap();
+    let error = raise(&root, &place(), &why(), None).unwrap_err();
+    assert!(matches!(&error, FenceError::SecondName { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("lightningd-bitcoin.pid"));
+    let now = std::fs::metadata(&others).unwrap();
+    assert_eq!((now.uid(), now.mode()), (before.uid(), before.mode()));
+    std::fs::remove_file(&others).unwrap();
+    raise(&root, &place(), &why(), None).unwrap().lower().unwrap();
+}
+
+#[test]
 fn sqlite_refuses_a_fence_and_leaves_it_alone() {
     let (folder, root) = ground();
     let fence = raise(&root, &place(), &why(), None).unwrap();

@@ -1,10 +1,12 @@
 //! What unpacking a tar would write over with something else: the tar is read and compared, and nothing is written.
 
-use super::entry::{Entry, Kind};
-use super::{BUFFER_BYTES, TreeError, Unpack, hostile, refuse_forbidden};
+use super::entry::{owner_of, place_of};
+use super::{BUFFER_BYTES, TreeError, Unpack, hostile};
 use crate::base::fsio::FileError;
 use crate::base::limits::TAR_ENTRIES_MAX;
-use crate::sources::files::{TarError, Whole};
+use crate::report::Level;
+use crate::sources::files::rules::{self, LeftOut, Names};
+use crate::sources::files::{Head, Kind, TarReader};
 use crate::target::TargetError;
 use crate::target::root::{Root, file, kind_of};
 use rustix::fs::{FileType, Stat};
@@ -23,49 +25,56 @@ pub struct Compared {
     pub differing: Vec<PathBuf>,
     /// Bytes of the files that are there already as they would be put there.
     pub same_bytes: u64,
+    /// What unpacking it would leave out.
+    pub left_out: LeftOut,
 }
 
 impl Root {
     /// Holds a tar against what is there. Refuses what unpacking would refuse by its name. Reads the tar as a stream,
     /// once.
     pub fn compare(&self, tar: impl Read, how: &Unpack<'_>) -> Result<Compared, TreeError> {
-        let (watched, whole) = Whole::watch(tar);
-        let mut archive = tar::Archive::new(watched);
-        let mut entries = 0_u64;
-        let mut compared = Compared::default();
-        for read in archive.entries().map_err(|source| TarError::Damaged { entries, source })? {
-            let bad = |source| TarError::Damaged { entries, source };
-            let mut read = read.map_err(bad)?;
+        let mut reader = TarReader::new(tar);
+        let (mut compared, mut files, mut skipped) = (Compared::default(), Names::default(), Names::default());
+        while let Some(head) = reader.next_entry()? {
             if how.interrupt.is_set() {
-                return Err(TreeError::Interrupted { entries });
+                return Err(TreeError::Interrupted { entries: reader.entries() - 1 });
             }
-            let entry = Entry::read(&mut read).map_err(bad)?;
-            entries += 1;
-            if entries > TAR_ENTRIES_MAX {
-                return Err(hostile(&entry.name, "is one entry too many"));
+            if reader.entries() > TAR_ENTRIES_MAX {
+                return Err(hostile(&head.name, rules::TOO_MANY));
             }
-            let path = entry.place(how.below)?;
-            refuse_forbidden(how, &entry, &path)?;
+            let place = place_of(how, &head, &mut compared.left_out)?;
             // The last entry of a path counts: a file that changed while it was read is in the tar twice.
-            if compared.differing.last() == Some(&path) {
+            if place.is_some() && compared.differing.last() == place.as_ref() {
                 compared.differing.pop();
             }
-            match self.differs(&entry, &path, how.below, &mut read)? {
+            match &head.kind {
+                Kind::HardLink(first) if skipped.has(first) => {
+                    compared.left_out.add(&head.name, Level::Degraded, rules::SECOND_NAME);
+                    continue;
+                }
+                Kind::HardLink(first) if !files.has(first) => return Err(hostile(&head.name, rules::NO_FIRST_NAME)),
+                _ => {}
+            }
+            let Some(path) = place else {
+                skipped.add(&head.name);
+                continue;
+            };
+            match self.differs(&head, &path, how.below, &mut reader)? {
                 Differs::Yes => compared.differing.push(path),
-                Differs::SameFile => compared.same_bytes = compared.same_bytes.saturating_add(entry.size),
+                Differs::SameFile => compared.same_bytes = compared.same_bytes.saturating_add(head.size),
                 Differs::No => {}
             }
+            if head.kind == Kind::File {
+                files.add(&head.name);
+            }
         }
-        io::copy(&mut archive.into_inner(), &mut io::sink())
-            .and_then(|_| whole.check())
-            .map_err(|source| TarError::Damaged { entries, source })?;
         Ok(compared)
     }
 
-    fn differs(&self, entry: &Entry, path: &Path, below: &Path, content: &mut impl Read) -> Result<Differs, TreeError> {
+    fn differs(&self, entry: &Head, path: &Path, below: &Path, content: &mut impl Read) -> Result<Differs, TreeError> {
         let Some(stat) = self.look(path)? else { return Ok(Differs::No) };
         let differs = match &entry.kind {
-            Kind::Folder => kind_of(&stat) != FileType::Directory,
+            Kind::Folder | Kind::Other => kind_of(&stat) != FileType::Directory,
             Kind::File if self.is_same_file(entry, &stat, path, content)? => return Ok(Differs::SameFile),
             Kind::File => true,
             Kind::Symlink(target) => {
@@ -82,14 +91,8 @@ impl Root {
     }
 
     /// Whether a file there is the entry: owner, mode, attributes and bytes. What unpacking would leave as it is.
-    fn is_same_file(
-        &self,
-        entry: &Entry,
-        stat: &Stat,
-        path: &Path,
-        content: &mut impl Read,
-    ) -> Result<bool, TreeError> {
-        let owner = self.accounts.resolve(&entry.owner, &mut Vec::new())?;
+    fn is_same_file(&self, entry: &Head, stat: &Stat, path: &Path, content: &mut impl Read) -> Result<bool, TreeError> {
+        let owner = self.accounts.resolve(&owner_of(entry), &mut Vec::new())?;
         let is_like = kind_of(stat) == FileType::RegularFile
             && u64::try_from(stat.st_size) == Ok(entry.size)
             && self.is_owned(stat, owner, entry.mode);
@@ -142,6 +145,7 @@ fn same_content(mut there: &File, content: &mut impl Read) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::base::interrupt::Interrupt;
+    use crate::sources::files::TarError;
     use crate::target::Owners;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -156,6 +160,15 @@ mod tests {
             tar.append_data(&mut header, name, *content).unwrap();
         }
         tar.into_inner().unwrap()
+    }
+
+    /// A header with another name.
+    fn rewritten(header: &[u8], name: &[u8]) -> Vec<u8> {
+        let mut changed = tar::Header::new_gnu();
+        changed.as_mut_bytes().copy_from_slice(header);
+        changed.as_mut_bytes()[..name.len()].copy_from_slice(name);
+        changed.set_cksum();
+        changed.as_bytes().to_vec()
     }
 
     fn differing(root: &Root, tar: &[u8]) -> Result<Vec<PathBuf>, TreeError> {
@@ -201,12 +214,22 @@ mod tests {
     }
 
     #[test]
-    fn what_no_tar_of_ours_holds_is_refused_as_unpacking_refuses_it() {
+    fn what_unpacking_leaves_out_is_told_and_what_no_tar_of_ours_holds_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::below(folder.path(), Owners::WherePossible).unwrap();
-        let refused = |name: &str| differing(&root, &tar_of(&[(name, b"x")])).unwrap_err();
-        assert!(matches!(refused("x/lightningd.sqlite3-wal"), TreeError::Toxic { .. }));
-        assert!(matches!(refused("secret"), TreeError::Tar(TarError::Hostile { .. })));
+        let interrupt = Interrupt::new();
+        let forbidden = [PathBuf::from("/home/secret")];
+        let how = Unpack { below: Path::new("/home"), label: "test", forbidden: &forbidden, interrupt: &interrupt };
+        for (name, why) in [("x/lightningd.sqlite3-wal", "channel database"), ("secret", "leave things alone")] {
+            put(folder.path(), name, b"there already, and not the tar's to touch", 0o640);
+            let compared = root.compare(tar_of(&[(name, b"x"), ("new", b"n")]).as_slice(), &how).unwrap();
+            assert_eq!(compared.differing, Vec::<PathBuf>::new(), "{name}");
+            let [told] = &compared.left_out.findings("app/files.tar")[..] else { panic!("{compared:?}") };
+            assert!(told.message.contains(name) && told.message.contains(why), "{told:?}");
+        }
+        let absolute = tar_of(&[("f", b"x")]);
+        let absolute = [&rewritten(&absolute[..512], b"/etc/f")[..], &absolute[512..]].concat();
+        assert!(matches!(differing(&root, &absolute), Err(TreeError::Tar(TarError::Hostile { .. }))));
         let whole = tar_of(&[("f", b"some content")]);
         assert!(matches!(differing(&root, &whole[..600]), Err(TreeError::Tar(TarError::Damaged { .. }))));
     }

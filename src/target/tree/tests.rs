@@ -111,6 +111,92 @@ fn a_tree_comes_back_as_it_was_wherever_an_earlier_run_was_cut_off() {
     assert!(points > 25, "{points}");
 }
 
+/// A folder of what a reader by lines stumbles over, as the source of files makes a tar of it.
+fn with_newlines(host: &Path) -> Vec<u8> {
+    std::fs::create_dir_all(host.join("app")).unwrap();
+    let app = host.join("app");
+    let long = format!("{}\ntail of the name", "x".repeat(90));
+    for name in ["a", "acl", "z", &long, "15 path=shadow\n"] {
+        std::fs::write(app.join(name), name).unwrap();
+        mode(&app.join(name), 0o640);
+    }
+    symlink(format!("{}\n9 path=z\n", "y".repeat(101)), app.join("link")).unwrap();
+    std::fs::create_dir(app.join("folder")).unwrap();
+    let set = |name: &str, key: &str, value: &[u8]| {
+        rustix::fs::setxattr(app.join(name), key, value, XattrFlags::empty()).unwrap();
+    };
+    set("a", "user.note", b"a\n22 path=etc/passwd\nb");
+    set("a", "user.new\nline", b"\n");
+    set("a", "user.empty", b"");
+    set("folder", "user.note", b"\n\n");
+    // As `setfacl -m u:10:r`: version 2; user::rw-, user:10:r--, group::r--, mask::r--, other::---.
+    let entries: [(u16, u16, u32); 5] = [(1, 6, !0), (2, 4, 10), (4, 4, !0), (16, 4, !0), (32, 0, !0)];
+    let acl: Vec<u8> = (2_u32.to_le_bytes().into_iter())
+        .chain(
+            entries
+                .iter()
+                .flat_map(|(tag, may, who)| [&tag.to_le_bytes()[..], &may.to_le_bytes(), &who.to_le_bytes()].concat()),
+        )
+        .collect();
+    // Not every filesystem keeps them.
+    let kept = rustix::fs::setxattr(app.join("acl"), "system.posix_acl_access", &acl, XattrFlags::empty());
+    assert!(matches!(kept, Ok(()) | Err(rustix::io::Errno::OPNOTSUPP)), "{kept:?}");
+    let (name, paths) = ("app".parse().unwrap(), [app.to_string_lossy().into_owned()]);
+    let (mut kept, interrupt) = (Kept::default(), Interrupt::new());
+    let files = Files { name: &name, paths: &paths, exclude: &[], codec: Codec::None, interrupt: &interrupt };
+    files.read(&mut kept).unwrap();
+    kept.0
+}
+
+#[test]
+fn newlines_in_attributes_names_and_targets_come_back_as_they_were() {
+    let host = tempfile::tempdir().unwrap();
+    let tar = with_newlines(host.path());
+    let app = host.path().join("app");
+    assert_eq!(crate::sources::files::inspect(&tar[..]).unwrap().left_out.count(), 0);
+    let (_folder, root) = ground();
+    let done = unpack(&root, &tar, &[]).unwrap();
+    assert_eq!((done.placed, done.left_out.count()), (6, 0), "{done:?}");
+    let there = root.path_of(&app);
+    assert_eq!(listing(&there), listing(&app));
+    for entry in std::fs::read_dir(&app).unwrap() {
+        let name = entry.unwrap().file_name();
+        let of = |folder: &Path| -> Vec<_> {
+            let path = folder.join(&name);
+            let mut keys: Vec<_> = xattr::list(&path).unwrap().collect();
+            keys.sort();
+            keys.into_iter().map(|key| (key.clone(), xattr::get(&path, &key).unwrap())).collect()
+        };
+        assert_eq!(of(&there), of(&app), "{name:?}");
+    }
+    assert_eq!(unpack(&root, &tar, &[]).unwrap().placed, 0);
+    let interrupt = Interrupt::new();
+    let how = Unpack { below: Path::new("/"), label: "now", forbidden: &[], interrupt: &interrupt };
+    let compared = root.compare(&tar[..], &how).unwrap();
+    assert_eq!((compared.differing, compared.left_out.count()), (Vec::new(), 0));
+}
+
+#[test]
+fn an_entry_whose_headers_cannot_be_read_stops_no_other() {
+    let pax = |records: &[u8]| raw("PaxHeaders/entry", tar::EntryType::XHeader, "", records);
+    let file = |name: &str| raw(name, tar::EntryType::Regular, "", b"content");
+    let too_long = vec![b'x'; 1024 * 1024 + 1];
+    let bad: [&[u8]; 5] = [b"99 path=x\n", b"no number", b"13 uid=-1000\n", b"17 mtime=tuesday\n", &too_long];
+    for records in bad {
+        let (folder, root) = ground();
+        let tar = ended([file("before"), pax(records), file("bad"), file("after")].concat());
+        let seen = crate::sources::files::inspect(&tar[..]).unwrap();
+        assert_eq!((seen.facts.files, seen.left_out.count()), (3, 1));
+        let done = unpack(&root, &tar, &[]).unwrap();
+        assert_eq!((done.placed, done.left_out.count()), (2, 1), "{done:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+    // Where the next entry begins must not be open to doubt.
+    let tar = ended([pax(b"10 size=1\n"), file("bad")].concat());
+    let (_folder, root) = ground();
+    assert!(matches!(unpack(&root, &tar, &[]), Err(TreeError::Tar(TarError::Damaged { .. }))));
+}
+
 #[test]
 fn what_differs_is_moved_aside_and_nothing_is_lost() {
     let (host, tar) = sample();
@@ -159,6 +245,19 @@ fn ended(mut tar: Vec<u8>) -> Vec<u8> {
 fn a_hostile_tar_is_refused_and_touches_nothing() {
     use tar::EntryType as Kind;
     let wallet = PathBuf::from("/cln/bitcoin/wallet.db");
+    let left_out = |name: &str, kind: Kind, target: &str, part: &str| {
+        let (folder, root) = ground();
+        let content: &[u8] = if kind == Kind::Regular { b"x" } else { b"" };
+        let tar = ended([raw(name, kind, target, content), raw("z/other", Kind::Regular, "", b"o")].concat());
+        let done = unpack(&root, &tar, std::slice::from_ref(&wallet)).unwrap();
+        let [told] = &done.left_out.findings("app/files.tar")[..] else { panic!("{name}: {done:?}") };
+        assert!(told.message.contains(part) && told.hint.is_some(), "{name}: {told:?}");
+        // Not a trace of it, and the other is there.
+        let there: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(there, ["z"], "{name}");
+        assert_eq!(std::fs::read(folder.path().join("z/other")).unwrap(), b"o");
+        assert_eq!(unpack(&root, &tar, std::slice::from_ref(&wallet)).unwrap().placed, 0, "{name}");
+    };
     let refused = |name: &str, kind: Kind, target: &str, part: &str| {
         let (folder, root) = ground();
         let error = unpack(&root, &ended(raw(name, kind, target, b"")), std::slice::from_ref(&wallet)).unwrap_err();
@@ -171,18 +270,18 @@ fn a_hostile_tar_is_refused_and_touches_nothing() {
     refused("a/../../x", Kind::Regular, "", "leads out");
     refused("/etc/x", Kind::Regular, "", "absolute");
     refused("a//b", Kind::Regular, "", "leads out");
-    refused("a/.relay-backup-staging-1", Kind::Regular, "", "half-made");
+    left_out("a/.relay-backup-staging-1", Kind::Regular, "", "half-made");
     refused("dev", Kind::Block, "", "neither file, folder nor link");
     refused("fifo", Kind::Fifo, "", "neither file, folder nor link");
     refused("second", Kind::Link, "etc/shadow", "not in the tar before it");
     refused("second", Kind::Link, "../etc/shadow", "leads out");
-    refused("a/lightningd.sqlite3", Kind::Regular, "", "node's channel database");
-    refused("a/channel.db", Kind::Symlink, "/x", "node's channel database");
-    refused("cln/bitcoin/wallet.db", Kind::Regular, "", "leave things alone");
-    refused("cln/bitcoin/wallet.db-wal", Kind::Regular, "", "leave things alone");
-    refused("cln/bitcoin", Kind::Symlink, "/x", "move aside");
-    refused("cln", Kind::Regular, "", "move aside");
-    refused("cln/bitcoin/wallet.db/x", Kind::Regular, "", "move aside");
+    left_out("a/lightningd.sqlite3", Kind::Regular, "", "node's channel database");
+    left_out("a/channel.db", Kind::Symlink, "/x", "node's channel database");
+    left_out("cln/bitcoin/wallet.db", Kind::Regular, "", "leave things alone");
+    left_out("cln/bitcoin/wallet.db-wal", Kind::Regular, "", "leave things alone");
+    left_out("cln/bitcoin", Kind::Symlink, "/x", "move aside");
+    left_out("cln", Kind::Regular, "", "move aside");
+    left_out("cln/bitcoin/wallet.db/x", Kind::Regular, "", "move aside");
 
     let (folder, root) = ground();
     let interrupt = Interrupt::new();
@@ -207,9 +306,18 @@ fn channel_state_under_another_name_is_refused_by_its_content() {
     drop(connection);
     let bytes = std::fs::read(&database).unwrap();
     std::fs::remove_file(&database).unwrap();
-    let error = unpack(&root, &ended(raw("a/notes.txt", tar::EntryType::Regular, "", &bytes)), &[]).unwrap_err();
-    assert!(matches!(&error, TreeError::Toxic { what, .. } if what.contains("Core Lightning")), "{error}");
-    assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 0, "not even half-made");
+    let hard = raw("a/second", tar::EntryType::Link, "a/notes.txt", b"");
+    let other = raw("a/other", tar::EntryType::Regular, "", b"o");
+    let tar = ended([raw("a/notes.txt", tar::EntryType::Regular, "", &bytes), hard, other].concat());
+    std::fs::create_dir(folder.path().join("a")).unwrap();
+    std::fs::write(folder.path().join("a/second"), "what is there stays").unwrap();
+    for placed in [1, 0] {
+        let done = unpack(&root, &tar, &[]).unwrap();
+        let told = done.left_out.findings("app/files.tar");
+        assert_eq!((done.placed, told.len(), done.aside.len()), (placed, 2, 0), "{done:?}");
+        assert!(told[0].message.contains("Core Lightning") && told[1].message.contains("second name"), "{told:?}");
+        assert_eq!(listing(&folder.path().join("a")).len(), 2, "not even half-made");
+    }
 }
 
 #[test]

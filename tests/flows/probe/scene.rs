@@ -147,6 +147,7 @@ impl Scene {
             claim: Known::Is(Claim::NotTaken),
             begun: self.begun,
             lowered: None,
+            is_dry_run: false,
             run: "one",
         };
         if self.is_interrupted {

@@ -232,6 +232,7 @@ impl<'a> Applier<'a> {
         let unpacked = opener.through_pipe(artifact, |tar| Ok(root.unpack(tar, &how)?))?;
         unpacked.aside.into_iter().for_each(|path| self.gathered.keep(Kept::At(path)));
         self.gathered.findings.extend(unpacked.findings);
+        self.gathered.findings.extend(unpacked.left_out.findings(name.as_str()));
         Ok(())
     }
 

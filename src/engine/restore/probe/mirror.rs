@@ -9,6 +9,7 @@ use crate::facts::Facts;
 use crate::guard::facts::Known;
 use crate::plan::{Action, LightningPlace};
 use crate::sources::cln::{self, Mirror};
+use crate::sources::files::TarReader;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -86,12 +87,12 @@ fn configs_in_extras(view: &View<'_>, node: &LightningPlace) -> Result<Known<Vec
 
 fn configs_in(tar: &mut dyn Read) -> io::Result<Vec<(String, Secret)>> {
     let mut found = Vec::new();
-    for entry in tar::Archive::new(tar).entries()? {
-        let entry = entry?;
-        let name = entry.path()?.display().to_string();
+    let mut tar = TarReader::new(tar);
+    while let Some(head) = tar.next_entry().map_err(io::Error::other)? {
+        let name = String::from_utf8_lossy(&head.name).into_owned();
         if name == "config" || name.ends_with("/config") {
             let mut text = Vec::new();
-            let read = entry.take(NODE_FILE_BYTES_MAX).read_to_end(&mut text);
+            let read = (&mut tar).take(NODE_FILE_BYTES_MAX).read_to_end(&mut text);
             let text = Secret::new(text);
             read?;
             found.push((name, text));

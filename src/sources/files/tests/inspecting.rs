@@ -47,7 +47,7 @@ fn hostile_names_are_refused() {
         (b"l", Kind::Symlink, b"/anywhere/../x"),
         (b"h", Kind::Link, b"a/..b"),
     ]);
-    assert_eq!(inspect(&fine[..]).unwrap().entries, 3);
+    assert_eq!(inspect(&fine[..]).unwrap().facts.entries, 3);
 }
 
 #[test]

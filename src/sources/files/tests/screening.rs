@@ -84,9 +84,41 @@ fn the_list_of_tables_is_the_one_sqlite_gives() {
         assert_eq!(sqlite_schema::tables(&fs::File::open(&path).unwrap()), Some(expected));
     }
     let whole = fs::read(wallet()).unwrap();
-    for length in [16, 99, 100, 4095, 4096, 9000] {
+    // Cut off, it could be anything, and is left where it is; the others are taken.
+    fs::write(home.path().join("other"), "fine").unwrap();
+    for length in [99, 100, 4095, 4096, 9000] {
         fs::write(&path, &whole[..length]).unwrap();
-        refused(std::slice::from_ref(&path), &[], &["database-unclear"]);
+        let (bytes, facts, sink) = tar_of(&[home.path().join("*")]);
+        assert_eq!((sink.codes(), facts.files), (vec!["database-unclear"], 1), "{length}");
+        assert!(listed(&bytes)[0].ends_with("/other") && sink.findings[0].level == Level::Degraded);
+    }
+}
+
+#[test]
+fn what_sqlite_itself_refuses_is_no_database_and_is_taken_byte_for_byte() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("upload");
+    let whole = fs::read(wallet()).unwrap();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = whole.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    let none =
+        [whole[..16].to_vec(), with(16, &[3, 0])[..200].to_vec(), with(19, &[3])[..100].to_vec(), with(21, &[0])];
+    for content in none.iter().take(3) {
+        fs::write(&path, content).unwrap();
+        let refused = Connection::open(&path).unwrap().query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+        assert_eq!(refused.unwrap_err().sqlite_error_code(), Some(rusqlite::ErrorCode::NotADatabase));
+        let (_, facts, sink) = tar_of(std::slice::from_ref(&path));
+        assert_eq!((sink.codes(), facts.bytes), (vec!["no-database"], content.len() as u64));
+        assert_eq!(placed_content(&fs::File::open(&path).unwrap()), Content::Harmless);
+    }
+    // A channel database is one whatever its header says.
+    for content in [with(19, &[3]), none[3].clone(), with(24, &[9; 8])] {
+        fs::write(&path, content).unwrap();
+        refused(std::slice::from_ref(&path), &[], &["toxic-database"]);
+        assert!(matches!(placed_content(&fs::File::open(&path).unwrap()), Content::Toxic(_)));
     }
 }
 

@@ -29,7 +29,9 @@ pub(super) fn compared(
         view.world.context.check()?;
         let differing = match (view.artifact(name), view.opener()) {
             (Known::Unknown(why), _) | (_, Known::Unknown(why)) => Known::Unknown(why),
-            (Known::Is(_), Known::Is(_)) if is_bare(view, name, below, &forbidden)? => Known::Is(Compared::default()),
+            (Known::Is(_), Known::Is(_)) if is_bare(view, name, below, &forbidden)? && !view.world.is_dry_run => {
+                Known::Is(Compared::default())
+            }
             (Known::Is(artifact), Known::Is(opener)) => {
                 let (root, interrupt) = (view.world.root, view.world.context.interrupt);
                 let how = Unpack { below, label: "", forbidden: &forbidden, interrupt };
