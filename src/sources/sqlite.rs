@@ -7,6 +7,7 @@
 //! This module never writes to the database, never opens it `immutable` or `nolock`, and never opens it twice in this
 //! process while SQLite has it open: closing the other descriptor would drop SQLite's locks.
 
+mod apart;
 mod check;
 mod content;
 mod copy;
@@ -16,10 +17,11 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use apart::copy;
 pub use check::check;
 pub(crate) use check::{differences, open_sound, unreadable};
 pub use content::{content, owner_of};
-pub use copy::{Copy, LockBudget, copy};
+pub use copy::{Copy, LockBudget};
 pub use error::{NodeSoftware, SqliteError};
 
 use crate::artifact::{ArtifactKind, ArtifactSpec, Codec, Toxicity};

@@ -35,7 +35,7 @@ pub fn mirror(text: &str) -> Mirror {
 /// or does not name a wallet contradicts nothing.
 pub(super) fn check_wallet(database: &Path, configs: &[PathBuf]) -> Result<(), ClnError> {
     for config in configs {
-        let Ok(bytes) = fsio::read(config, NODE_FILE_BYTES_MAX) else { continue };
+        let Ok(bytes) = fsio::read_regular(config, NODE_FILE_BYTES_MAX) else { continue };
         if let Some(option) = wallet_option(&String::from_utf8_lossy(&bytes)) {
             check_option(database, config, &option)?;
         }
@@ -60,7 +60,7 @@ fn option(text: &str, wanted: &str) -> Option<String> {
 /// The pid file and the RPC socket of a node of this machine, where its configuration puts them. A configuration that
 /// is not there or cannot be read leaves them at their usual places.
 pub fn pid_file_and_socket(lightning_dir: &Path, network: &str) -> (PathBuf, PathBuf) {
-    pid_file_and_socket_by(lightning_dir, network, |config| fsio::read(config, NODE_FILE_BYTES_MAX).ok())
+    pid_file_and_socket_by(lightning_dir, network, |config| fsio::read_regular(config, NODE_FILE_BYTES_MAX).ok())
 }
 
 /// The same where configurations are read in another way.
