@@ -44,7 +44,7 @@ fn a_fifo_at_a_configuration_hangs_no_backup() {
         let host = Host::new();
         host.init();
         fifo(&host.lightning(place));
-        ended(&host, &["backup"]);
-        ended(&host, &["backup", "--final", "--yes"]);
+        ended(&host, &["backup"]).exits(1).complains("which database lightningd uses cannot be told");
+        ended(&host, &["backup", "--final", "--yes"]).complains("no final snapshot was made");
     }
 }
