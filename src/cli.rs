@@ -362,8 +362,8 @@ pub struct Restore {
     /// Take a guard's refusal upon yourself, in your own words: twin, freshness, space, payout.
     #[arg(long, value_name = "GUARD=\"WHY\"")]
     pub accept: Vec<String>,
-    /// A witness that `backup` printed, or a file with some. A final snapshot's channel database moves only with the one
-    /// of its own taking.
+    /// A witness that `backup` printed, or a file with some. A final snapshot's channel database moves only with the
+    /// one of its own taking.
     #[arg(long, value_name = "LINE|FILE")]
     pub witness: Vec<String>,
     /// A folder with scenario files of your own, NAME.toml.

@@ -160,7 +160,7 @@ mod tests {
         let wanted = Signed { says: told.clone(), signature: "RUabc=.def/+=".to_owned() };
         assert_eq!(line.parse::<Signed>().unwrap(), wanted);
         let broken = line.replace(":final", "\n   :final");
-        assert_eq!(find(&format!("  {broken}\n")).unwrap(), [wanted.clone()]);
+        assert_eq!(find(&format!("  {broken}\n")).unwrap(), std::slice::from_ref(&wanted));
         let log = format!("Snapshot …\nWitness: {line}\n{{\"witness\": \"{line}\", \"x\": 1}}");
         assert_eq!(find(&log).unwrap(), [wanted.clone(), wanted]);
         assert!(told.names(&Sha256Hex::of(b"a manifest")) && !told.names(&Sha256Hex::of(b"another")));

@@ -5,6 +5,7 @@ mod answers;
 mod attacks;
 mod bench;
 mod departure;
+mod fifos;
 mod host;
 mod kills;
 mod listings;

@@ -5,6 +5,8 @@
 mod layers;
 #[path = "tidy/mask.rs"]
 mod mask;
+#[path = "tidy/opening.rs"]
+mod opening;
 #[path = "tidy/placing.rs"]
 mod placing;
 #[path = "tidy/report.rs"]
@@ -52,6 +54,7 @@ fn check_tree(files: &Files, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
         if product(path) {
             findings.extend(layers::check_file(path, text::without_tests(source)));
             findings.extend(placing::check(path, text::without_tests(source)));
+            findings.extend(opening::check(path, text::without_tests(source)));
         }
         if path.ends_with(".md") {
             findings.extend(wiring::check_links(path, source, &exists));

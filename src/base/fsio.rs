@@ -1,7 +1,11 @@
 //! Files of our own, written so that a crash leaves the old or the new, never a half; and who may read or write them.
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -82,16 +86,34 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_open(&file, path, limit)
 }
 
-/// Opens what must be a regular file, such as one of a node's. A fifo put in its place is refused; opening it for
-/// reading
-/// would wait for a writer for ever, and no signal would end that.
+/// Opens what must be a regular file, such as one of a node's: everything that a less privileged user can write. A fifo
+/// put in its place is refused; opening it for reading would wait for a writer for ever, and no signal would end that.
+/// A link in its place is followed where root or this program's own user made it, or whoever owns the file it leads to:
+/// nobody has a file read to him that is not his.
 pub fn open_regular(path: &Path) -> Result<File, FileError> {
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(FileError::io("open", path))?;
-    if file.metadata().map_err(FileError::io("look at", path))?.is_file() {
-        return Ok(file);
+    let open = |path: &Path, more: OFlags| {
+        let flags = more | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).map(File::from)
+    };
+    let failed = |errno: Errno| FileError::io("open", path)(errno.into());
+    let (file, link) = match open(path, OFlags::NOFOLLOW) {
+        Err(Errno::LOOP) => {
+            let link = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            let link = link.map_err(failed)?;
+            let leads_to = rustix::fs::readlinkat(&link, "", Vec::new()).map_err(failed)?;
+            let leads_to = folder_of(path).join(OsStr::from_bytes(leads_to.as_bytes()));
+            let owner = rustix::fs::fstat(&link).map_err(failed)?.st_uid;
+            (open(&leads_to, OFlags::empty()).map_err(failed)?, Some(owner))
+        }
+        opened => (opened.map_err(failed)?, None),
+    };
+    let meta = file.metadata().map_err(FileError::io("look at", path))?;
+    let refused = |why: &str| Err(FileError::io("read", path)(io::Error::new(io::ErrorKind::InvalidInput, why)));
+    let ours = rustix::process::geteuid().as_raw();
+    if link.is_some_and(|owner| owner != 0 && owner != ours && owner != meta.uid()) {
+        return refused("it is a symbolic link to a file that belongs to somebody else than the link does");
     }
-    Err(FileError::io("read", path)(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")))
+    if meta.is_file() { Ok(file) } else { refused("it is not a regular file") }
 }
 
 /// Reads a whole regular file of at most `limit` bytes: see [`open_regular`].
@@ -233,6 +255,23 @@ mod tests {
         assert!(matches!(error, FileError::Io { source, .. } if source.to_string() == "it is not a regular file"));
         fs::write(folder.path().join("file"), b"content").unwrap();
         assert_eq!(read_regular(&folder.path().join("file"), 100).unwrap(), b"content");
+    }
+
+    #[test]
+    fn a_link_is_followed_where_nobody_reads_through_it_what_is_not_his() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), b"content").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        assert_eq!(read_regular(&at("link"), 100).unwrap(), b"content");
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::lchown(at("link"), Some(12_345), None).unwrap();
+        let error = read_regular(&at("link"), 100).unwrap_err();
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("belongs to somebody else"));
+        std::os::unix::fs::chown(at("file"), Some(12_345), None).unwrap();
+        assert_eq!(read_regular(&at("link"), 100).unwrap(), b"content");
     }
 
     #[test]

@@ -164,8 +164,8 @@ text_id!(
     |text| text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
 );
 text_id!(
-    /// The name of a snapshot: UTC time and the node's sequence number, `20261120T051200Z-000042`. Comes after another by
-    /// its number, whatever the host's clock said; of two with one number, by the time.
+    /// The name of a snapshot: UTC time and the node's sequence number, `20261120T051200Z-000042`. Comes after another
+    /// by its number, whatever the host's clock said; of two with one number, by the time.
     SnapshotId, "snapshot id", "expected yyyymmddThhmmssZ-nnnnnn",
     |text| {
         let b = text.as_bytes();

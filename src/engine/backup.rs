@@ -487,7 +487,8 @@ pub(super) fn stranger(vault: &str, id: &VaultId) -> Finding {
         .with_hint("if you did not do this, compare its snapshots with another vault's before you trust it")
 }
 
-/// What is told of snapshots that are dated after this moment: a clock is or was wrong. Their order does not hang on it.
+/// What is told of snapshots that are dated after this moment: a clock is or was wrong. Their order does not hang on
+/// it.
 fn clock_behind(heads: &[Head], now: Timestamp) -> Option<Finding> {
     let newest = heads.iter().filter_map(|head| head.newest.as_ref().map(|(id, _)| id)).max();
     let latest = heads.iter().filter_map(|head| head.latest.as_ref()).max_by_key(|id| id.moment());

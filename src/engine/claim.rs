@@ -25,8 +25,8 @@ const WHO_CHARS_MAX: usize = 200;
 /// Who writes a claim or a revocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
-    /// The same for every look of one run, and new for every other, also for one that goes on where this was cut off: of
-    /// two copies of one journal the first that goes on is then told from the other.
+    /// The same for every look of one run, and new for every other, also for one that goes on where this was cut off:
+    /// of two copies of one journal the first that goes on is then told from the other.
     pub random: [u8; 16],
     /// For a person: the machine's name, and what it is doing.
     pub who: &'a str,
@@ -106,8 +106,8 @@ struct Said {
 }
 
 /// Lays claim to a snapshot in every vault given, which must be all of the policy, and tells whether nobody but us has
-/// one: `ours` are the random bytes of earlier runs that this one goes on from. Can be called again with the same bytes. Ask [`finality`] after it, never before: a revocation that
-/// comes in between would not be seen.
+/// one: `ours` are the random bytes of earlier runs that this one goes on from. Can be called again with the same
+/// bytes. Ask [`finality`] after it, never before: a revocation that comes in between would not be seen.
 pub fn take(
     vaults: &[Vault],
     node: &NodeName,
@@ -131,8 +131,8 @@ pub fn take(
     Ok(marks.standing(earlier.chain([this]), snapshot))
 }
 
-/// What [`take`] would come to if it were called now: it writes nothing. `ours` are the random bytes of interrupted runs
-/// that this one goes on from.
+/// What [`take`] would come to if it were called now: it writes nothing. `ours` are the random bytes of interrupted
+/// runs that this one goes on from.
 pub fn foresee(
     vaults: &[Vault],
     node: &NodeName,
@@ -240,8 +240,8 @@ impl Marks {
     }
 }
 
-/// This machine, for a person who must tell it from another, also from a copy of its disk: its name, and the first digits
-/// of its machine id (hashed, machine-id(5)) and of the id that the kernel made when it started.
+/// This machine, for a person who must tell it from another, also from a copy of its disk: its name, and the first
+/// digits of its machine id (hashed, machine-id(5)) and of the id that the kernel made when it started.
 pub fn this_machine() -> String {
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let first = |text: String| text.chars().filter(char::is_ascii_hexdigit).take(8).collect::<String>();

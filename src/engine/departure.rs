@@ -6,6 +6,7 @@
 mod home;
 mod undo;
 
+pub(super) use home::commands;
 pub use undo::{Returned, UndoReport, undo};
 pub(super) use undo::{all_vaults, put_back_all, take_back};
 

@@ -119,8 +119,8 @@ struct FinalFile {
     since: Timestamp,
 }
 
-/// What `committing.json` says: the last snapshots that this host was about to commit, newest last. A run that is killed
-/// right after a vault took its manifest knows no more of it.
+/// What `committing.json` says: the last snapshots that this host was about to commit, newest last. A run that is
+/// killed right after a vault took its manifest knows no more of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CommittingFile {
@@ -305,7 +305,8 @@ impl HostState {
         }
     }
 
-    /// Makes the witness of this host's newest snapshot, and keeps it for the kit. An earlier one never replaces a later.
+    /// Makes the witness of this host's newest snapshot, and keeps it for the kit. An earlier one never replaces a
+    /// later.
     pub fn bear_witness(&self, says: &Witness) -> Result<String, Error> {
         let line = says.line(&self.signing.sign_short(&says.content())?);
         if self.witness()?.is_none_or(|(kept, _)| !kept.is_later_than(says)) {

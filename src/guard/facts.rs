@@ -360,8 +360,8 @@ pub enum WhoseClock {
     /// The store's own.
     #[default]
     Stores,
-    /// That of the machine that is restored to: a vault on a disk of its own. Its clock may be wrong as well as another's,
-    /// and what lies on a disk that was carried here says nothing of a host that has not reached it since.
+    /// That of the machine that is restored to: a vault on a disk of its own. Its clock may be wrong as well as
+    /// another's, and what lies on a disk that was carried here says nothing of a host that has not reached it since.
     ThisMachines,
 }
 

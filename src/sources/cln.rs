@@ -13,6 +13,7 @@ mod extras;
 mod hsm_secret;
 mod judge;
 mod parts;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -50,6 +51,8 @@ pub struct Cln<'a> {
     pub network: &'a str,
     /// Where lightningd's `wallet` option puts the database elsewhere.
     pub wallet: Option<&'a Path>,
+    /// The command lines by which units of this host start lightningd, as far as they are known.
+    pub commands: &'a [Vec<String>],
     /// What was attested for this source; `None` on the first run.
     pub attested: Option<&'a Attestation>,
     /// How long the wallet's lock may be held.

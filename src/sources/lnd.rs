@@ -170,7 +170,7 @@ impl Lnd<'_> {
     fn stable(&self, path: &Path) -> Result<(Vec<u8>, LiveFile), SourceError> {
         let read = || -> Result<(Vec<u8>, LiveFile), LndError> {
             let live = live_file(path).map_err(FileError::io("look at", path)).map_err(LndError::Unreadable)?;
-            let bytes = fsio::read(path, BACKUP_BYTES_MAX).map_err(LndError::Unreadable)?;
+            let bytes = fsio::read_regular(path, BACKUP_BYTES_MAX).map_err(LndError::Unreadable)?;
             Ok((bytes, live))
         };
         let mut last = read()?;

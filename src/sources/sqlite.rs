@@ -7,6 +7,7 @@
 //! This module never writes to the database, never opens it `immutable` or `nolock`, and never opens it twice in this
 //! process while SQLite has it open: closing the other descriptor would drop SQLite's locks.
 
+mod apart;
 mod check;
 mod content;
 mod copy;
@@ -17,10 +18,11 @@ mod target;
 mod tests;
 
 pub use crate::artifact::channels::NodeSoftware;
+pub use apart::copy;
 pub use check::check;
 pub(crate) use check::{differences, open_sound, unreadable};
 pub use content::{content, owner_of};
-pub use copy::{Copy, LockBudget, copy};
+pub use copy::{Copy, LockBudget};
 pub use error::SqliteError;
 
 use crate::artifact::{ArtifactKind, ArtifactSpec, Codec, Toxicity};

@@ -149,6 +149,20 @@ impl Units {
         self.look(unit).map(|(state, _)| state)
     }
 
+    /// The command line that a unit starts; none where it has none.
+    pub fn command(&self, unit: &str) -> Result<Option<Vec<String>>, UnitError> {
+        check_name(unit)?;
+        let asked = Exec::new(&self.systemctl)
+            .args(["show", "--property=ExecStart", "--", unit])
+            .run(b"")
+            .map_err(|source| UnitError::Systemctl { action: "ask for", unit: unit.to_owned(), source })?;
+        let said = String::from_utf8_lossy(&asked);
+        let line = said.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap_or_default();
+        // `{ path=… ; argv[]=… ; ignore_errors=no ; … }`
+        let words = line.split_once("argv[]=").map(|(_, rest)| rest.split(" ; ").next().unwrap_or_default());
+        Ok(words.map(|words| words.split_whitespace().map(str::to_owned).collect()))
+    }
+
     /// Stops a unit and waits until it is; one that does not run or is not there is stopped already.
     pub fn stop(&self, unit: &str, at_most: Duration, interrupt: &Interrupt) -> Result<State, UnitError> {
         if matches!(self.look(unit)?, (State::Absent | State::Stopped | State::Failed, Job::None)) {

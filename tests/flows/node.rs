@@ -176,6 +176,58 @@ fn a_recovery_file_of_an_earlier_time_fails_the_source() {
 }
 
 #[test]
+fn a_wallet_that_knows_less_than_the_recovery_file_fails_the_source() {
+    let host = set_up();
+    host.replace("lightningd.sqlite3", fs::read("tests/fixtures/cln/node/01-funded/lightningd.sqlite3").unwrap());
+    let (ended, _) = backs_up_the_rest(&host);
+    assert!(ended.stderr.contains("wallet-behind") && ended.stderr.contains("is not in it"), "{ended}");
+    host.run(&["backup", "--final", "--yes"]).exits(1).complains("no final snapshot was made");
+    assert!(fs::read(host.lightning("lightningd.sqlite3")).unwrap().starts_with(b"SQLite"), "no fence stands there");
+}
+
+#[test]
+fn an_abandoned_wallet_is_neither_backed_up_nor_fenced_however_the_real_one_is_named() {
+    let named = "wallet=sqlite3://real.sqlite3\n";
+    let by_unit = "case $* in *ExecStart*) echo 'ExecStart={ path=/bin/lightningd ; argv[]=/bin/lightningd \
+                   --lightning-dir=LIGHTNING --wallet=sqlite3://real.sqlite3 ; ignore_errors=no }';; \
+                   *) echo LoadState=loaded; echo ActiveState=inactive; echo Job=;; esac";
+    for way in ["config", "regtest/config", "include", "unit"] {
+        let host = set_up();
+        fs::copy(host.lightning("lightningd.sqlite3"), host.lightning("real.sqlite3")).unwrap();
+        match way {
+            "include" => {
+                host.env.write("lightning/more/wallet", named, 0o644);
+                host.env.write("lightning/config", "include more/wallet\n", 0o644);
+            }
+            "unit" => {
+                let script = by_unit.replace("LIGHTNING", &host.env.path("lightning").display().to_string());
+                host.env.fake("systemctl", &script);
+            }
+            file => drop(host.env.write(&format!("lightning/{file}"), named, 0o644)),
+        }
+        let (ended, id) = backs_up_the_rest(&host);
+        assert!(ended.stderr.contains("is not the database lightningd uses"), "{way}: {ended}");
+        assert!(!host.vault().artifacts(&id).contains(&WALLET.to_owned()), "{way}");
+        host.run(&["backup", "--final", "--yes"]).exits(1).complains("no final snapshot was made");
+        assert!(fs::read(host.lightning("lightningd.sqlite3")).unwrap().starts_with(b"SQLite"), "{way}");
+    }
+}
+
+#[test]
+fn a_wallet_that_the_running_lightningd_does_not_have_open_is_not_taken() {
+    let host = set_up();
+    let program = host.env.path("lightningd");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let running = host.env.program(&program).arg("600").start();
+    host.env.write("lightning/lightningd-regtest.pid", format!("{}\n", running.id()), 0o644);
+    let (ended, _) = backs_up_the_rest(&host);
+    assert!(ended.stderr.contains("does not have it open"), "{ended}");
+    running.signal(rustix::process::Signal::KILL);
+    running.ends();
+    host.backup();
+}
+
+#[test]
 fn another_programs_database_is_not_taken_for_the_wallet() {
     let host = set_up();
     let file = host.lightning("lightningd.sqlite3");

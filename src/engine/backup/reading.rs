@@ -110,7 +110,9 @@ impl Reading<'_> {
                 let inherited = self.inherited.iter().find(|attested| &attested.source == name).map(as_attestation);
                 let attested = self.state.attestation(name).or(inherited.as_ref());
                 let wallet = wallet.as_deref();
-                let cln = Cln { name, lightning_dir, network, wallet, attested, budget, scratch_folder, interrupt };
+                let commands = &crate::engine::departure::commands(lightning_dir)[..];
+                let cln =
+                    Cln { name, lightning_dir, network, wallet, commands, attested, budget, scratch_folder, interrupt };
                 let report = cln.read(collector)?;
                 collector.read.attestations.extend(report.attestation);
                 Ok(())

@@ -207,6 +207,18 @@ fn stamp_of(wallet: &Path) -> Result<Stamp, Error> {
     Ok(Stamp(["", "-journal", "-wal"].into_iter().map(look).collect::<Result<_, Error>>()?))
 }
 
+/// The command lines of the units that start lightningd on this folder; none where there is no systemd, or where a unit
+/// starts it through a program of its own.
+pub(in super::super) fn commands(lightning_dir: &Path) -> Vec<Vec<String>> {
+    let Ok(units) = Units::find() else { return Vec::new() };
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let is_ours = |words: &Vec<String>| {
+        let said = words.iter().find_map(|word| word.strip_prefix("--lightning-dir="));
+        said.is_some_and(|folder| real(Path::new(folder)) == real(lightning_dir))
+    };
+    UNITS.iter().filter_map(|unit| units.command(unit).ok().flatten()).filter(is_ours).collect()
+}
+
 /// What systemd says of the units that lightningd runs in; nothing where there is no systemd.
 fn units() -> Option<Answer> {
     let units = Units::find().ok()?;

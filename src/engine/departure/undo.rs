@@ -73,7 +73,8 @@ pub fn undo(context: &Context<'_>, policy: &Policy) -> Result<UndoReport, Error>
     for snapshot in &snapshots {
         take_back(context, &policy.node, snapshot, &vaults)?;
     }
-    // Before the databases return: from then on the node may run, and the line that said it was final must not be the last.
+    // Before the databases return: from then on the node may run, and the line that said it was final must not be the
+    // last.
     report.witness = witness(policy, &state, &vaults, &snapshots)?;
     report.vaults = vaults.iter().map(|vault| vault.name().to_string()).collect();
     report.returned = put_back_all(&root, policy, &state)?;

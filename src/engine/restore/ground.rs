@@ -171,7 +171,7 @@ pub fn configured(root: &Root, policy: Option<&Policy>) -> BTreeMap<SourceName, 
         let SourceKind::Cln { lightning_dir, network, .. } = &source.kind else { return None };
         let read = |config: &Path| {
             if root.is_machine() {
-                fsio::read(config, NODE_FILE_BYTES_MAX).ok()
+                fsio::read_regular(config, NODE_FILE_BYTES_MAX).ok()
             } else {
                 Some(root.read_file(config, NODE_FILE_BYTES_MAX).ok()??.expose().to_vec())
             }

@@ -22,8 +22,8 @@ pub struct Version {
     pub number: Option<i64>,
     /// When, by the clock of the host; `None` where nobody knows.
     pub taken: Option<Timestamp>,
-    /// The number of the snapshot it is in; `None` where it is in none. Where it and the clock do not agree, nobody knows
-    /// which was read before the other.
+    /// The number of the snapshot it is in; `None` where it is in none. Where it and the clock do not agree, nobody
+    /// knows which was read before the other.
     pub sequence: Option<u64>,
 }
 

@@ -12,9 +12,9 @@ use crate::witness::State;
 use std::cmp::Ordering;
 
 /// What to do where nobody bears witness.
-const WITNESS: &str = "give the line that `relay-backup backup --final` printed, --witness rbw1:…; where it is lost, the same \
-                       command on the old host prints it again, and so does the kit; where that host is gone too, leave the \
-                       database in quarantine and take the road of emergency.recover (scenario server-loss)";
+const WITNESS: &str = "give the line that `relay-backup backup --final` printed, --witness rbw1:…; where it is lost, the \
+                       same command on the old host prints it again, and so does the kit; where that host is gone too, \
+                       leave the database in quarantine and take the road of emergency.recover (scenario server-loss)";
 
 /// Objects to a database with open channels unless it is final, at the head of every vault, ours alone, of the newest
 /// lineage, and free of HTLCs that would go on chain at once.

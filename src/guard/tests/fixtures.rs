@@ -50,6 +50,7 @@ pub(super) fn moment(name: &str) -> Moment {
         lightning_dir: host.path(),
         network: "regtest",
         wallet: None,
+        commands: &[],
         attested: None,
         budget: LockBudget::default(),
         scratch_folder: state.path(),

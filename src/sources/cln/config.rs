@@ -2,6 +2,7 @@
 //! not the mirror it keeps of it. Only the `wallet` option is looked at, and no credential in it is repeated.
 
 use super::error::ClnError;
+use super::settings::{Process, Settings};
 use crate::base::fsio;
 use crate::base::limits::NODE_FILE_BYTES_MAX;
 use std::path::{Component, Path, PathBuf};
@@ -31,16 +32,28 @@ pub fn mirror(text: &str) -> Mirror {
     files.split_once(':').map_or(Mirror::None, |(_, mirror)| Mirror::At(PathBuf::from(mirror)))
 }
 
-/// Refuses a database that lightningd's configuration contradicts. A configuration that is not there, cannot be read
-/// or does not name a wallet contradicts nothing.
-pub(super) fn check_wallet(database: &Path, configs: &[PathBuf]) -> Result<(), ClnError> {
-    for config in configs {
-        let Ok(bytes) = fsio::read(config, NODE_FILE_BYTES_MAX) else { continue };
-        if let Some(option) = wallet_option(&String::from_utf8_lossy(&bytes)) {
-            check_option(database, config, &option)?;
-        }
+/// Refuses a database that lightningd does not use, by its configuration, by the command lines that are known of it and
+/// by the files that it has open. Where all of them are silent, the policy's word counts.
+pub(super) fn check_wallet(
+    database: &Path,
+    lightning_dir: &Path,
+    network: &str,
+    commands: &[Vec<String>],
+) -> Result<(), ClnError> {
+    let process = Process::of(&pid_file_and_socket(lightning_dir, network).0, lightning_dir);
+    let mut known = commands.to_vec();
+    // What runs counts more than what would be started.
+    known.extend(process.iter().map(|process| process.words.clone()));
+    let settings = Settings::read(lightning_dir, network, &known)?;
+    if let Some(set) = settings.last("wallet") {
+        check_option(database, &lightning_dir.join(network), &set.from, &set.value)?;
     }
-    Ok(())
+    match process {
+        Some(process) if process.has_open(database) == Some(false) => {
+            Err(ClnError::NotOpen { path: database.to_owned(), process: process.id })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The last `wallet=` of a configuration, which is the one that counts.
@@ -60,7 +73,7 @@ fn option(text: &str, wanted: &str) -> Option<String> {
 /// The pid file and the RPC socket of a node of this machine, where its configuration puts them. A configuration that
 /// is not there or cannot be read leaves them at their usual places.
 pub fn pid_file_and_socket(lightning_dir: &Path, network: &str) -> (PathBuf, PathBuf) {
-    pid_file_and_socket_by(lightning_dir, network, |config| fsio::read(config, NODE_FILE_BYTES_MAX).ok())
+    pid_file_and_socket_by(lightning_dir, network, |config| fsio::read_regular(config, NODE_FILE_BYTES_MAX).ok())
 }
 
 /// The same where configurations are read in another way.
@@ -99,18 +112,18 @@ fn without_steps_up(path: &Path) -> PathBuf {
     found
 }
 
-fn check_option(database: &Path, config: &Path, option: &str) -> Result<(), ClnError> {
+fn check_option(database: &Path, network_dir: &Path, config: &Path, option: &str) -> Result<(), ClnError> {
     let Some(files) = option.strip_prefix(SQLITE) else {
         // Another scheme carries credentials; only its name is repeated.
         let scheme = option.split_once("://").map_or("something else", |(scheme, _)| scheme);
         return Err(elsewhere(database, config, format!("wallet={scheme}://…")));
     };
-    // lightningd splits at the first colon, so no path can hold one.
+    // lightningd splits at the first colon, so no path can hold one. It works in the network's folder.
     let (main, mirror) = files.split_once(':').map_or((files, None), |(main, mirror)| (main, Some(mirror)));
-    if mirror.is_some_and(|mirror| same_file(Path::new(mirror), database)) {
-        return Err(ClnError::Mirror { path: database.to_owned(), main: PathBuf::from(main) });
+    if mirror.is_some_and(|mirror| same_file(&network_dir.join(mirror), database)) {
+        return Err(ClnError::Mirror { path: database.to_owned(), main: network_dir.join(main) });
     }
-    if Path::new(main).is_absolute() && !same_file(Path::new(main), database) {
+    if !same_file(&network_dir.join(main), database) {
         return Err(elsewhere(database, config, format!("wallet={SQLITE}{files}")));
     }
     Ok(())
@@ -133,9 +146,50 @@ mod tests {
 
     fn judge(text: &str, database: &str) -> Result<(), ClnError> {
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("config");
-        std::fs::write(&config, text).unwrap();
-        check_wallet(Path::new(database), &[folder.path().join("missing"), config])
+        std::fs::write(folder.path().join("config"), text).unwrap();
+        check_wallet(Path::new(database), folder.path(), "regtest", &[])
+    }
+
+    #[test]
+    fn a_wallet_is_found_as_lightningd_finds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("regtest/more")).unwrap();
+        for name in ["regtest/lightningd.sqlite3", "regtest/real.sqlite3"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        let judge = |command: &[&str]| {
+            let commands = [command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()];
+            let check = |name: &str| check_wallet(&at(name), folder.path(), "regtest", &commands);
+            (check("regtest/lightningd.sqlite3"), check("regtest/real.sqlite3"))
+        };
+        let is_real = |(old, real): (Result<(), ClnError>, Result<(), ClnError>)| {
+            assert!(matches!(old, Err(ClnError::Elsewhere { .. })), "{old:?}");
+            real.unwrap();
+        };
+        let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        write("config", "wallet=sqlite3://real.sqlite3\n");
+        is_real(judge(&[]));
+        write("config", "wallet=sqlite3://more/../real.sqlite3\n");
+        is_real(judge(&[]));
+        write("config", "wallet=sqlite3://lightningd.sqlite3\ninclude regtest/more/one\n");
+        write("regtest/more/one", "include two\n");
+        write("regtest/more/two", "wallet=sqlite3://real.sqlite3\r\n");
+        is_real(judge(&[]));
+        write("config", "wallet=sqlite3://lightningd.sqlite3\n");
+        write("regtest/config", "wallet=sqlite3://real.sqlite3\n");
+        is_real(judge(&[]));
+        write("regtest/config", "");
+        judge(&[]).0.unwrap();
+        is_real(judge(&["lightningd", "--wallet=sqlite3://real.sqlite3"]));
+        is_real(judge(&["lightningd", "--daemon", "--wallet", "sqlite3://real.sqlite3"]));
+        is_real(judge(&["lightningd", &format!("--conf={}", at("regtest/more/two").display())]));
+        for text in ["include gone\n", "include config\n"] {
+            write("config", text);
+            let (old, real) = judge(&[]);
+            assert!(matches!(old, Err(ClnError::Config { .. } | ClnError::Untold { .. })), "{old:?}");
+            assert!(real.is_err());
+        }
     }
 
     #[test]

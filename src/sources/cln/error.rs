@@ -62,6 +62,31 @@ pub enum ClnError {
         /// What it says, without credentials.
         configured: String,
     },
+    /// A part of lightningd's configuration cannot be read, and may say which database is in use.
+    #[error("which database lightningd uses cannot be told: its configuration {} cannot be read", path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: FileError,
+    },
+    /// lightningd's configuration cannot be followed.
+    #[error("which database lightningd uses cannot be told: {}: {why}", path.display())]
+    Untold {
+        /// The configuration file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// lightningd runs and has another database open.
+    #[error("{} is not the database lightningd uses: process {process} does not have it open", path.display())]
+    NotOpen {
+        /// The database of the policy.
+        path: PathBuf,
+        /// lightningd's process.
+        process: u32,
+    },
     /// No random salt could be had.
     #[error("cannot attest {}: no random bytes", path.display())]
     Random {
@@ -104,6 +129,12 @@ impl ClnError {
             Self::Elsewhere { .. } => "set wallet in the policy to the file that lightningd uses; for a PostgreSQL \
                                        wallet use a source of kind \"postgres\""
                 .to_owned(),
+            Self::Config { .. } | Self::Untold { .. } => "mend the configuration that is named, or let the user this \
+                                                          program runs as read it; nothing of the wallet was taken"
+                .to_owned(),
+            Self::NotOpen { process, .. } => format!(
+                "look which database it has open (`ls -l /proc/{process}/fd`) and set wallet in the policy to that file"
+            ),
             Self::Random { .. } | Self::Name(_) | Self::Interrupted => return None,
         })
     }

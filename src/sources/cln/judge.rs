@@ -1,7 +1,9 @@
 //! Holds what was read of a node against each other: secret, wallet and `emergency.recover` must be of one node and of
 //! one moment. Pure rules; no I/O.
 
-use crate::facts::cln::{EmergencyContents, NodeState, STATE_CLOSED, STATES_OPENING, WalletChannel, state_name};
+use crate::facts::cln::{
+    EmergencyChannel, EmergencyContents, NodeState, STATE_CLOSED, STATES_OPENING, WalletChannel, state_name,
+};
 use crate::report::{Finding, Level};
 
 /// Channels of the wallet that `emergency.recover` must list and does not.
@@ -35,6 +37,37 @@ pub(super) fn incomplete(subject: &str, missing: &[&WalletChannel]) -> Finding {
         "check lightningd's log for the plugin chanbackup; it leaves out channels whose peer was reached by no ordinary \
          address, and those come back only with the peer's help",
     )
+}
+
+/// The finding about a wallet that lacks what `emergency.recover` beside it knows: lightningd writes that file after
+/// the wallet, so a wallet that knows less is an older one, or another one.
+pub(super) fn behind(subject: &str, wallet: &NodeState, emergency: &EmergencyContents) -> Option<Finding> {
+    let row_of = |listed: &EmergencyChannel| {
+        wallet.channels.iter().find(|channel| match &channel.channel_id {
+            Some(id) => *id == listed.channel_id,
+            None => i64::try_from(listed.dbid).is_ok_and(|dbid| dbid == channel.dbid),
+        })
+    };
+    let told = |listed: &EmergencyChannel| match row_of(listed) {
+        None => Some(format!("{} is not in it", listed.channel_id)),
+        Some(row) => match (row.revocations, listed.revocations) {
+            (Some(ours), Some(known)) if ours < known => {
+                Some(format!("{} is at {ours} revoked commitments and was at {known}", listed.channel_id))
+            }
+            _ => None,
+        },
+    };
+    let told: Vec<String> = emergency.channels.iter().filter_map(told).collect();
+    (!told.is_empty()).then(|| {
+        let message = format!(
+            "the wallet database is older than emergency.recover beside it, or another node's run: {}",
+            told.join(", ")
+        );
+        Finding::new(Level::Failed, "wallet-behind", subject, message).with_hint(
+            "find out which database lightningd uses (its wallet option; `ls -l /proc/PID/fd`) and set wallet in the policy \
+             to it. Never start lightningd on this one: it can lose the channels' funds",
+        )
+    })
 }
 
 /// The finding about a secret that is not the wallet's.

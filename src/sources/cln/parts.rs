@@ -141,8 +141,7 @@ impl Cln<'_> {
 
     fn try_wallet(&self) -> Result<LiveWallet, ClnError> {
         let database = self.wallet_path();
-        let configs = [self.lightning_dir.join("config"), self.network_folder().join("config")];
-        config::check_wallet(&database, &configs)?;
+        config::check_wallet(&database, self.lightning_dir, self.network, self.commands)?;
         copy_wallet(&database, self.copy_options())
     }
 
@@ -210,8 +209,11 @@ impl Cln<'_> {
         if look.finding.as_ref().is_some_and(|finding| finding.level == Level::Failed) {
             std::thread::sleep(RACE_PAUSE);
             self.check_interrupt()?;
-            let lacks_channels = look.finding.as_ref().is_some_and(|finding| finding.code == "scb-incomplete");
-            if lacks_channels && let Ok(newer) = self.try_wallet() {
+            // Either may have been read a moment before the other.
+            let differs = |finding: &Finding| ["scb-incomplete", "wallet-behind"].contains(&finding.code.as_str());
+            if look.finding.as_ref().is_some_and(differs)
+                && let Ok(newer) = self.try_wallet()
+            {
                 // The same node a moment later; what was judged of it holds.
                 *wallet = Some(newer);
             }
@@ -246,7 +248,10 @@ impl Cln<'_> {
         let (contents, finding) = match opened {
             Ok(Some(contents)) => {
                 let missing = state.map(|state| judge::missing_channels(state, &contents)).unwrap_or_default();
-                let finding = (!missing.is_empty()).then(|| judge::incomplete(&subject, &missing));
+                let behind =
+                    state.and_then(|state| judge::behind(&self.subject("lightningd.sqlite3"), state, &contents));
+                let incomplete = || (!missing.is_empty()).then(|| judge::incomplete(&subject, &missing));
+                let finding = behind.or_else(incomplete);
                 (Some(contents), finding)
             }
             Ok(None) => (None, Some(not_opened(&subject, secret))),

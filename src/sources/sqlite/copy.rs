@@ -10,7 +10,7 @@ use super::error::SqliteError;
 use super::header::{self, Header};
 use super::target::{Finished, Target};
 use super::{CopyOptions, Scratch, content};
-use crate::base::exec::{self, Exec};
+use crate::base::exec::{self, Exec, Running};
 use crate::base::limits::{LOCK_FEELER, LOCK_GAP, SQLITE_BUSY_PATIENCE, SQLITE_RESTARTS_MAX};
 use crate::facts::sqlite::{CopyStatistics, JournalMode};
 use crate::sources::SourceError;
@@ -76,9 +76,8 @@ impl Copy {
     }
 }
 
-/// Copies a live database and checks the copy with `PRAGMA integrity_check`. Nothing is written to the database or
-/// beside it, except for a scratch file without a name where it is large and may have one.
-pub fn copy(database: &Path, options: CopyOptions<'_>) -> Result<Copy, SqliteError> {
+/// Copies a live database and checks the copy, in this thread.
+pub(super) fn copy_here(database: &Path, options: CopyOptions<'_>) -> Result<Copy, SqliteError> {
     let header = header::look(database)?;
     if header.is_closed {
         return copy_closed(database, &header, options);
@@ -116,7 +115,7 @@ fn finish(database: &Path, header: &Header, target: Target, statistics: CopyStat
 /// and SQLite has the file open nowhere in this process, so that closing it here drops nobody's lock.
 fn copy_closed(database: &Path, header: &Header, options: CopyOptions<'_>) -> Result<Copy, SqliteError> {
     let look = |source| SqliteError::Look { path: database.to_owned(), source };
-    let mut file = std::fs::File::open(database).map_err(look)?;
+    let mut file = header::open(database).map_err(look)?;
     let before = file.metadata().map_err(look)?;
     let target = Target::of_bytes(database, header, options.scratch, &mut || {
         if options.interrupt.is_set() {
@@ -139,10 +138,11 @@ fn copy_closed(database: &Path, header: &Header, options: CopyOptions<'_>) -> Re
 /// Reads the file into the page cache in a process of its own: a descriptor of ours, once closed, would drop SQLite's
 /// locks. A cold file only makes the copy slower; the lock budget holds all the same.
 fn warm(database: &Path) -> bool {
-    let mut input = std::ffi::OsString::from("if=");
-    input.push(database);
+    // Opened here, before SQLite has it open, because `dd` would wait at a fifo that took its place.
+    let Ok(file) = header::open(database) else { return false };
     let result = exec::find("dd", &[PathBuf::from("/run/current-system/sw/bin")])
-        .and_then(|dd| Exec::new(dd).arg(input).args(["of=/dev/null", "bs=1M", "status=none"]).run(b""));
+        .and_then(|dd| Exec::new(dd).args(["of=/dev/null", "bs=1M", "status=none"]).stream(Some(file)))
+        .and_then(Running::finish);
     if let Err(error) = &result {
         tracing::warn!(%error, database = %database.display(), "the database is copied without warming it first");
     }

@@ -24,6 +24,14 @@ pub enum SqliteError {
         /// What was meant to be the database.
         path: PathBuf,
     },
+    /// Beside it stands a folder, link, fifo, socket or device where SQLite keeps a file that belongs to it.
+    #[error("{} is not a regular file, so {} cannot be read", beside.display(), path.display())]
+    Beside {
+        /// The database.
+        path: PathBuf,
+        /// What stands beside it.
+        beside: PathBuf,
+    },
     /// It has no bytes.
     #[error("the database {} has zero bytes", path.display())]
     Empty {
@@ -214,6 +222,11 @@ impl SqliteError {
             Self::Look { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 format!("let the user this program runs as read {} and enter the folders above it", path.display())
             }
+            Self::Beside { beside, .. } => format!(
+                "find out who put it there, move {} away, and run the same command again; SQLite would wait at it or read \
+                 what it leads to",
+                beside.display()
+            ),
             Self::NotRegular { .. } | Self::Name { .. } => "name the database file itself in the policy".to_owned(),
             Self::Empty { .. } => "an empty file is no backup: check the path, and whether its program still writes \
                                    there"

@@ -4,9 +4,9 @@
 use super::error::SqliteError;
 use crate::facts::sqlite::JournalMode;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const HEADER_BYTES: usize = 100;
@@ -51,9 +51,7 @@ fn look_once(path: &Path) -> Result<Header, SqliteError> {
     if !meta.is_file() {
         return Err(SqliteError::NotRegular { path: path.to_owned() });
     }
-    // Not to hang on a pipe that took the file's place meanwhile.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits();
-    let file = File::options().read(true).custom_flags(i32::try_from(flags).unwrap_or(0)).open(path).map_err(look)?;
+    let file = open(path).map_err(look)?;
     let mut bytes = Vec::with_capacity(HEADER_BYTES);
     (&file).take(HEADER_BYTES as u64).read_to_end(&mut bytes).map_err(look)?;
     let meta = file.metadata().map_err(look)?;
@@ -61,6 +59,29 @@ fn look_once(path: &Path) -> Result<Header, SqliteError> {
     let header = parse(path, &bytes, meta.len())?;
     let is_closed = header.mode == JournalMode::Wal && !has_log(path);
     Ok(Header { identity: (meta.dev(), meta.ino()), is_closed, ..header })
+}
+
+/// Opens the file without waiting: a fifo may have taken its place meanwhile.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    File::options().read(true).custom_flags(i32::try_from(flags).unwrap_or(0)).open(path)
+}
+
+/// What SQLite would open here and wait for without end: the database or a file that belongs to it, where something
+/// else than a regular file stands in its place. SQLite looks for them where a link to the database leads.
+pub(super) fn obstacle(path: &Path) -> io::Result<Option<PathBuf>> {
+    let real = std::fs::canonicalize(path)?;
+    for ending in ["", "-journal", "-wal", "-shm"] {
+        let mut name = real.as_os_str().to_owned();
+        name.push(ending);
+        match std::fs::symlink_metadata(&name) {
+            Ok(meta) if meta.is_file() => {}
+            Ok(_) => return Ok(Some(name.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !ending.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a write-ahead log stands beside a database: it does while a program has it open in WAL mode.

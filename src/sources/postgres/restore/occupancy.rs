@@ -5,6 +5,8 @@
 use super::super::connect::{PROGRAM, Server, Session};
 use super::super::{PostgresError, survey};
 use super::RestoreError;
+use crate::base::fsio;
+use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -73,7 +75,8 @@ pub fn data_directory(server: &Server) -> Result<Option<PathBuf>, RestoreError> 
     let told = rows.first().and_then(|row| row.get::<_, Option<String>>(0)).map(PathBuf::from);
     // The second line of a server's lock file is its data folder (`CreateLockFile` of PostgreSQL 13 to 18).
     let in_lock_file = || {
-        let text = std::fs::read_to_string(server.lock_file()?).ok()?;
+        let bytes = fsio::read_regular(&server.lock_file()?, SMALL_OBJECT_BYTES_MAX).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
         text.lines().nth(1).map(PathBuf::from).filter(|folder| folder.is_absolute())
     };
     Ok(told.or_else(in_lock_file))
