@@ -77,6 +77,10 @@ impl StateFolder {
         self.0.join("committing.json")
     }
 
+    fn revoking(&self) -> PathBuf {
+        self.0.join("revoking.json")
+    }
+
     fn witness(&self) -> PathBuf {
         self.0.join("witness.json")
     }
@@ -126,6 +130,14 @@ struct FinalFile {
 struct CommittingFile {
     format: u64,
     snapshots: Vec<SnapshotId>,
+}
+
+/// What `revoking.json` says: the random parts of the revocations that this host wrote, hexadecimal.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokingFile {
+    format: u64,
+    randoms: Vec<String>,
 }
 
 /// What `witness.json` says: the newest witness that this host printed.
@@ -303,6 +315,23 @@ impl HostState {
             Ok(file) => file.is_none_or(|file| file.snapshots.contains(snapshot)),
             Err(_) => true,
         }
+    }
+
+    /// The random part of a revocation that is about to be put into the vaults, new, and noted before it can be in one. A
+    /// copy of this state that was made before knows nothing of it.
+    pub fn new_revocation(&self) -> Result<[u8; 16], Error> {
+        let random = random::<16>()?;
+        let mut file = read_json::<RevokingFile>(&self.folder.revoking())?.unwrap_or_default();
+        file.format = FORMAT;
+        file.randoms.push(hex::encode(random));
+        write_json(&self.folder.revoking(), &file)?;
+        Ok(random)
+    }
+
+    /// The random parts of every revocation that this host wrote.
+    pub fn revocations(&self) -> Result<Vec<[u8; 16]>, Error> {
+        let file = read_json::<RevokingFile>(&self.folder.revoking())?.unwrap_or_default();
+        Ok(file.randoms.iter().filter_map(|text| hex::decode(text).ok()?.try_into().ok()).collect())
     }
 
     /// Makes the witness of this host's newest snapshot, and keeps it for the kit. An earlier one never replaces a

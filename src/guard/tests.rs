@@ -2,6 +2,7 @@
 
 mod acceptances;
 mod fixtures;
+mod histories;
 mod merging;
 mod random;
 mod rollback;

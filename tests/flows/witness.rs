@@ -247,3 +247,48 @@ fn a_second_restore_at_one_place_names_the_first() {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     restoring(&host, "planned-migration", "new", &[]).ends().exits(11).complains("is locked by");
 }
+
+/// A machine that its node left, copied, and both copies take the snapshot back.
+#[test]
+fn of_two_copies_of_a_machine_only_the_first_takes_its_node_back() {
+    let mut host = Host::new();
+    host.vaults = vec!["local".into(), "offsite".into()];
+    host.write_policy();
+    host.run(&["init"]).exits(0);
+    leave(&host);
+    let (lightning, state) = (host.env.path("lightning"), host.state());
+    let copies = [(&lightning, host.env.path("lightning-copy")), (&state, host.env.path("state-copy"))];
+    let take_the_copy = || {
+        for (place, copied) in &copies {
+            fs::remove_dir_all(place).unwrap();
+            copy(&host, copied, place);
+        }
+    };
+    for (place, copied) in &copies {
+        copy(&host, place, copied);
+    }
+    host.run(&UNDO).exits(0).prints("in its place again");
+    take_the_copy();
+    let wallet = lightning.join("regtest/lightningd.sqlite3");
+    let fence = fs::read(&wallet).unwrap();
+    host.run(&UNDO).exits(21).complains("taken back already").complains("a copy of this");
+    host.run(&["backup", "--final", "--yes"]).exits(21).complains("taken back already");
+    assert_eq!(fs::read(&wallet).unwrap(), fence);
+}
+
+#[test]
+fn a_node_that_went_on_elsewhere_is_not_taken_back() {
+    let host = Host::new();
+    host.run(&["init"]).exits(0);
+    leave(&host);
+    let (lightning, state) = (host.env.path("lightning"), host.state());
+    copy(&host, &lightning, &host.env.path("lightning-copy"));
+    copy(&host, &state, &host.env.path("state-copy"));
+    host.run(&UNDO).exits(0);
+    host.run(&["backup"]).exits(0);
+    for (place, copied) in [(&lightning, "lightning-copy"), (&state, "state-copy")] {
+        fs::remove_dir_all(place).unwrap();
+        copy(&host, &host.env.path(copied), place);
+    }
+    host.run(&UNDO).exits(21).complains("the node went on elsewhere");
+}

@@ -90,9 +90,7 @@ pub(super) fn begin<'a>(
             let already = Already { snapshot: snapshot.clone(), manifest, parting, findings };
             return Ok(Begun::Already(Box::new(already)));
         }
-        for snapshot in &earlier {
-            departure::take_back(context, &policy.node, snapshot, &vaults)?;
-        }
+        departure::take_back(context, (state, &policy.node), &earlier, &vaults)?;
         departure::put_back_all(root, policy, state)?;
     }
     Ok(Begun::Still(departure::begin(root, policy)?))
@@ -210,7 +208,7 @@ pub(super) fn settle(
         return Ok(Some(Parting { outcome: Outcome::Final, databases: gone.leave()? }));
     }
     let snapshot = gone.snapshot().clone();
-    match withdraw(context, policy, &snapshot, targets) {
+    match withdraw(context, (policy, state), &snapshot, targets) {
         Ok(taken_back) => {
             gone.put_back()?;
             state.forget_final()?;
@@ -239,12 +237,12 @@ pub(super) fn settle(
 /// it, and in one at least, since whoever restores must read all of them and one revocation counts for all.
 fn withdraw(
     context: &Context<'_>,
-    policy: &Policy,
+    (policy, state): (&Policy, &HostState),
     snapshot: &SnapshotId,
     targets: &[Target<'_>],
 ) -> Result<Vec<String>, String> {
     let who = claim::this_machine();
-    let random = crate::seal::random::<16>().map_err(|error| chain(&error))?;
+    let random = state.new_revocation().map_err(|error| chain(&error))?;
     let writer = Writer { random, who: &who, at: context.now() };
     let mut taken_back = Vec::new();
     for target in targets {

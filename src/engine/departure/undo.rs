@@ -6,7 +6,7 @@ use super::super::claim::{self, Marks, Writer};
 use super::super::error::chain;
 use super::super::reading::{absent_vault, unreachable};
 use super::super::state::HostState;
-use super::super::survey::believe;
+use super::super::survey::{believe, entries};
 use super::super::{Context, Error};
 use super::home;
 use crate::base::ids::{NodeName, SnapshotId};
@@ -14,6 +14,7 @@ use crate::policy::{Policy, Via};
 use crate::report::Finding;
 use crate::target::Root;
 use crate::vault::Vault;
+use crate::vault::layout::ObjectKey;
 use crate::witness::{State, Witness};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -70,9 +71,7 @@ pub fn undo(context: &Context<'_>, policy: &Policy) -> Result<UndoReport, Error>
     }
     let (vaults, findings) = all_vaults(context, policy)?;
     report.findings = findings;
-    for snapshot in &snapshots {
-        take_back(context, &policy.node, snapshot, &vaults)?;
-    }
+    take_back(context, (&state, &policy.node), &snapshots, &vaults)?;
     // Before the databases return: from then on the node may run, and the line that said it was final must not be the
     // last.
     report.witness = witness(policy, &state, &vaults, &snapshots)?;
@@ -131,25 +130,76 @@ pub(in super::super) fn all_vaults(
     Ok((vaults, findings))
 }
 
-/// Makes a final snapshot count no more, in every vault given; an error, and no more than revocations written, when
-/// somebody has claimed it.
+/// Makes final snapshots count no more, in every vault given; an error, and no more than revocations written, when
+/// somebody has claimed one, or when the node went on without this machine.
 pub(in super::super) fn take_back(
     context: &Context<'_>,
-    node: &NodeName,
-    snapshot: &SnapshotId,
+    (state, node): (&HostState, &NodeName),
+    snapshots: &[SnapshotId],
     vaults: &[Vault],
 ) -> Result<(), Error> {
-    refuse_claimed(snapshot, &claim::look(vaults, node, snapshot)?)?;
-    let who = claim::this_machine();
-    let random = crate::seal::random::<16>()?;
-    let writer = Writer { random, who: &who, at: context.now() };
+    let Some(newest) = snapshots.iter().max() else { return Ok(()) };
+    refuse_gone_on(state, node, newest, vaults)?;
+    for snapshot in snapshots {
+        let marks = claim::look(vaults, node, snapshot)?;
+        refuse_claimed(snapshot, &marks)?;
+        refuse_taken_back_elsewhere(state, node, snapshot, &marks)?;
+        let who = claim::this_machine();
+        let random = state.new_revocation()?;
+        let writer = Writer { random, who: &who, at: context.now() };
+        for vault in vaults {
+            if claim::look(std::slice::from_ref(vault), node, snapshot)?.revocations.is_empty() {
+                claim::revoke(vault, node, snapshot, &writer)?;
+            }
+        }
+        // Whoever claimed it before our revocation lay there may not have seen it.
+        let marks = claim::look(vaults, node, snapshot)?;
+        refuse_claimed(snapshot, &marks)?;
+        refuse_taken_back_elsewhere(state, node, snapshot, &marks)?;
+    }
+    Ok(())
+}
+
+/// Of two copies of a machine that its node left, one may have taken the snapshot back, and run the node since.
+fn refuse_taken_back_elsewhere(
+    state: &HostState,
+    node: &NodeName,
+    snapshot: &SnapshotId,
+    marks: &Marks,
+) -> Result<(), Error> {
+    let ours: Vec<ObjectKey> =
+        state.revocations()?.into_iter().map(|random| ObjectKey::revocation(node, snapshot, random)).collect();
+    let Some((key, mark)) = marks.revocations.iter().find(|(key, _)| !ours.contains(key)) else { return Ok(()) };
+    Err(Error::Refused {
+        guard: "twin",
+        reason: format!(
+            "{snapshot} was taken back already, by {} ({key}), and this machine's state does not know of it: a copy of this \
+             machine may run the node",
+            mark.who
+        ),
+        hint: "find that copy and let it alone run the node; only if there surely is none, such as where this state folder \
+               came from a backup, remove that object from every vault by hand and run the same command again"
+            .to_owned(),
+    })
+}
+
+/// The same where the copy has backed up since.
+fn refuse_gone_on(state: &HostState, node: &NodeName, newest: &SnapshotId, vaults: &[Vault]) -> Result<(), Error> {
     for vault in vaults {
-        if claim::look(std::slice::from_ref(vault), node, snapshot)?.revocations.is_empty() {
-            claim::revoke(vault, node, snapshot, &writer)?;
+        let later = entries(vault, node)?.into_iter().filter(|entry| entry.is_committed() && entry.id > *newest);
+        let strange = later.map(|entry| entry.id).find(|id| !state.was_about_to_commit(id));
+        if let Some(id) = strange {
+            return Err(Error::Refused {
+                guard: "twin",
+                reason: format!(
+                    "vault {} holds {id}, which came after {newest} and was not made by this machine: the node went on elsewhere",
+                    vault.name()
+                ),
+                hint: "leave the database here where it is: it is older than what the node's peers know".to_owned(),
+            });
         }
     }
-    // Whoever claimed it before our revocation lay there may not have seen it.
-    refuse_claimed(snapshot, &claim::look(vaults, node, snapshot)?)
+    Ok(())
 }
 
 fn refuse_claimed(snapshot: &SnapshotId, marks: &Marks) -> Result<(), Error> {
