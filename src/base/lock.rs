@@ -69,6 +69,18 @@ impl Lock {
         Self::hold(file, path, verb, clock)
     }
 
+    /// An error where another process holds the lock of this file, opened already; it is not taken, and nothing is
+    /// written.
+    pub fn refuse_held(file: File, path: &Path) -> Result<(), LockError> {
+        match take(file, || std::thread::sleep(LOCK_REST)) {
+            Ok(_) => Ok(()),
+            Err((mut file, Errno::AGAIN)) => {
+                Err(LockError::Held { path: path.to_owned(), holder: Holder::read(&mut file) })
+            }
+            Err((_, errno)) => Err(LockError::File(FileError::io("lock", path)(errno.into()))),
+        }
+    }
+
     /// The same with the lock's file opened already, for reading and writing; `path` is for messages.
     pub fn hold(file: File, path: &Path, verb: &str, clock: Clock) -> Result<Self, LockError> {
         let mut file = match take(file, || std::thread::sleep(LOCK_REST)) {

@@ -317,8 +317,8 @@ impl HostState {
         }
     }
 
-    /// The random part of a revocation that is about to be put into the vaults, new, and noted before it can be in one. A
-    /// copy of this state that was made before knows nothing of it.
+    /// The random part of a revocation that is about to be put into the vaults, new, and noted before it can be in one.
+    /// A copy of this state that was made before knows nothing of it.
     pub fn new_revocation(&self) -> Result<[u8; 16], Error> {
         let random = random::<16>()?;
         let mut file = read_json::<RevokingFile>(&self.folder.revoking())?.unwrap_or_default();

@@ -161,6 +161,18 @@ for id in $ids; do
     fi
 done
 
+# A name that is no snapshot's has no place in the order: it may be newer than all.
+for folder in "$snapshots"/*/; do
+    id=$(basename "$folder")
+    case $id in
+        *[!0-9TZ-]* | *[!0-9])
+            [ -f "$folder/manifest.json" ] || continue
+            newest_doubt=$id
+            [ -n "$to" ] || say "$(plain "$id")  CANNOT BE BELIEVED: its name is none of a snapshot's"
+            ;;
+    esac
+done
+
 if [ -z "$to" ]; then
     [ -z "$newest_doubt" ] || exit 20
     [ -n "$newest" ] || stop 1 "there is no complete snapshot of node $node"

@@ -278,9 +278,13 @@ pub fn make(root: &Root, folder: &Path) -> Result<(), TargetError> {
     root.make_own_folder(folder, Path::new(OURS))
 }
 
-/// Whether a run of this restore was here before; opens nothing to write.
-pub fn is_begun(root: &Root, folder: &Path) -> Result<bool, TargetError> {
-    Ok(root.read_file(&folder.join(LOCK), JOURNAL_BYTES_MAX)?.is_some())
+/// Refuses where a run of this restore is at work; writes nothing.
+pub fn refuse_at_work(root: &Root, folder: &Path) -> Result<(), Error> {
+    let path = folder.join(LOCK);
+    if root.read_file(&path, JOURNAL_BYTES_MAX)?.is_none() {
+        return Ok(());
+    }
+    Ok(Lock::refuse_held(root.open_own_file(&path)?, &root.path_of(&path))?)
 }
 
 /// Takes the lock of the restore in this folder: one run at a time.

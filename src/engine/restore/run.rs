@@ -76,8 +76,9 @@ impl<'a> Run<'a> {
     pub(super) fn apply(&self) -> Result<RestoreReport, Error> {
         let (root, folder, touches) = (self.request.root, self.ground.folder(), self.touches());
         // Another run of this restore is told as that, before its fence is taken for a node that runs.
-        let is_begun = touches && journal::is_begun(root, &folder)?;
-        let early = is_begun.then(|| journal::lock(root, &folder, self.context.clock)).transpose()?;
+        if touches {
+            journal::refuse_at_work(root, &folder)?;
+        }
         let mut course = self.course()?;
         let first = self.probe(&course, claiming::foreseen(self.reader, self.plan, &course.claims), &[])?;
         // Refused before anything is written, the journal included.
@@ -94,10 +95,7 @@ impl<'a> Run<'a> {
         if touches {
             journal::make(root, &folder)?;
         }
-        let _lock = match early {
-            None if touches => Some(journal::lock(root, &folder, self.context.clock)?),
-            lock => lock,
-        };
+        let _lock = touches.then(|| journal::lock(root, &folder, self.context.clock)).transpose()?;
         let mut journal = if touches { Journal::open(root, &folder, self.plan)? } else { Journal::nowhere() };
         let is_resumed = journal.run.is_some();
         // While a person was asked, another run may have begun this restore, or gone on with it.

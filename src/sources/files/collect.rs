@@ -439,10 +439,11 @@ impl<'a> Collector<'a> {
             self.note("no-database", path, &format!("begins like {what} and is none; it is taken byte for byte"));
             return false;
         }
-        let message =
-            format!("{} begins like {what}, but its list of tables cannot be read: it is left out", shown(path));
-        let hint =
-            format!("look whether it is damaged; if it may be lost, add {:?} to exclude", path.to_string_lossy());
+        let message = format!("{} begins like {what}, and what is in it cannot be read: it is left out", shown(path));
+        let hint = format!(
+            "look whether it is damaged, and keep the seed of an encrypted wallet by itself; if it may be lost, add {:?} to exclude",
+            path.to_string_lossy()
+        );
         self.find(Finding::new(Level::Degraded, "database-unclear", shown(path), message).with_hint(hint));
         true
     }
