@@ -190,6 +190,12 @@ impl SnapshotId {
         sequence_of(&self.0)
     }
 
+    /// Whether its run began after this moment, by more than two clocks may differ: one of them is or was wrong.
+    pub fn is_after(&self, moment: Timestamp) -> bool {
+        let slack = jiff::SignedDuration::try_from(limits::CLOCK_SLACK).unwrap_or(jiff::SignedDuration::MAX);
+        self.moment().is_some_and(|own| own.duration_since(moment) > slack)
+    }
+
     /// When its run began, by the host's clock; `None` where its text names no moment.
     pub fn moment(&self) -> Option<Timestamp> {
         super::clock::from_compact(self.0.get(..16)?)

@@ -22,7 +22,6 @@ use super::stores::Stores;
 use super::survey::{Survey, believe, catalog_failed, disbelieved, from_the_future, open_catalog, survey};
 use super::{Context, Error};
 use crate::base::ids::{InstanceId, Sha256Hex, SnapshotId, VaultId};
-use crate::base::limits::CLOCK_SLACK;
 use crate::catalog::Catalog;
 use crate::manifest::Attested;
 use crate::policy::{Policy, SourceKind, SourcePolicy, VaultPolicy, Via};
@@ -492,7 +491,7 @@ pub(super) fn stranger(vault: &str, id: &VaultId) -> Finding {
 fn clock_behind(heads: &[Head], now: Timestamp) -> Option<Finding> {
     let newest = heads.iter().filter_map(|head| head.newest.as_ref().map(|(id, _)| id)).max();
     let latest = heads.iter().filter_map(|head| head.latest.as_ref()).max_by_key(|id| id.moment());
-    if let Some(newest) = newest.filter(|newest| is_ahead(newest, now)) {
+    if let Some(newest) = newest.filter(|newest| newest.is_after(now)) {
         let message = format!(
             "this host's clock says that it is earlier than the newest snapshot, {newest}: either this clock is behind, or it \
              was ahead then"
@@ -501,12 +500,7 @@ fn clock_behind(heads: &[Head], now: Timestamp) -> Option<Finding> {
                     this one now, whatever its date";
         return Some(Finding::new(Level::Degraded, "clock-behind", newest.as_str(), message).with_hint(hint));
     }
-    latest.filter(|latest| is_ahead(latest, now)).map(|latest| from_the_future(latest.as_str(), latest))
-}
-
-fn is_ahead(id: &SnapshotId, now: Timestamp) -> bool {
-    let slack = jiff::SignedDuration::try_from(CLOCK_SLACK).unwrap_or(jiff::SignedDuration::MAX);
-    id.moment().is_some_and(|moment| moment.duration_since(now) > slack)
+    latest.filter(|latest| latest.is_after(now)).map(|latest| from_the_future(latest.as_str(), latest))
 }
 
 fn behind(vault: &str, reason: &str, hint: Option<String>) -> Finding {

@@ -20,11 +20,12 @@ pub mod values;
 use super::departure;
 use super::progress::Event;
 use super::reading::{Opened, Place, Reader, Wanted, open_snapshot};
-use super::survey::Believed;
+use super::survey::{Believed, from_the_future};
 use super::{Context, Error};
 use crate::guard::Acceptances;
 use crate::plan::{Action, Plan, Swap};
 use crate::policy::{self, Policy, SourceKind};
+use crate::report::Finding;
 use crate::scenario::{Do, Purpose, Scenario, Step, Which};
 use crate::seal::identity::Identities;
 use crate::target::{Owner, Root};
@@ -121,10 +122,20 @@ pub fn restore(
         plan: &plan,
         missing: &missing,
     };
-    match request.mode {
+    let mut report = match request.mode {
         Mode::DryRun => run.dry(),
         Mode::Apply => run.apply(),
-    }
+    }?;
+    report.findings.extend(dated_ahead(context, reader));
+    Ok(report)
+}
+
+/// Names snapshots that are dated after this moment. What was restored does not hang on it, so a vault that no longer
+/// answers is no matter.
+fn dated_ahead(context: &Context<'_>, reader: &Reader) -> Vec<Finding> {
+    let now = context.now();
+    let held = reader.snapshots().unwrap_or_default();
+    held.into_keys().filter(|id| id.is_after(now)).map(|id| from_the_future(id.as_str(), &id)).collect()
 }
 
 /// What the scenario's texts are filled with.

@@ -3,6 +3,9 @@
 use super::departure::{leave, restoring};
 use crate::support::env::Ended;
 use crate::support::host::Host;
+use relay_backup::base::clock::Clock;
+use relay_backup::base::interrupt::Interrupt;
+use relay_backup::engine::{Context, backup};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
@@ -291,4 +294,30 @@ fn a_node_that_went_on_elsewhere_is_not_taken_back() {
         copy(&host, &host.env.path(copied), place);
     }
     host.run(&UNDO).exits(21).complains("the node went on elsewhere");
+}
+
+/// One run with a clock that was ten years ahead.
+#[test]
+fn one_run_with_a_wrong_clock_decides_nothing() {
+    let host = Host::new();
+    host.run(&["init"]).exits(0);
+    host.run(&["backup"]).exits(0);
+    let vault = host.vault();
+    let interrupt = Interrupt::new();
+    let clock = Clock::Fixed("2036-01-01T08:00:00Z".parse().unwrap());
+    let context = Context { clock, interrupt: &interrupt, progress: &|_| {} };
+    let policy = relay_backup::policy::load(&host.env.path("policy.toml")).unwrap();
+    let request = backup::Request { only: Vec::new(), trigger: "manual".to_owned() };
+    backup::backup(&context, &policy, &request).unwrap();
+    assert!(vault.newest().starts_with("2036"));
+    host.run(&["verify"]).exits(23).complains("from-the-future").complains("whatever the date of this one");
+    host.run(&["backup"]).exits(3).complains("clock-behind").complains("whatever its date");
+    let last = host.run(&["backup"]).exits(0).complains("from-the-future");
+    let told = last.stdout.split_whitespace().nth(1).unwrap().to_owned();
+    host.run(&["verify"]).exits(0).prints(&told).complains("from-the-future");
+    restoring(&host, "server-loss", "new", &["--accept", "twin=off", "--dry-run"])
+        .ends()
+        .exits(0)
+        .prints(&told)
+        .complains("from-the-future");
 }
