@@ -221,6 +221,41 @@ fn a_copied_state_folder_is_told_at_the_next_run_of_either() {
     host.run(&["backup"]).exits(0);
 }
 
+/// A run that was cut off between its journal's word that the node may start and the vaults': the next one tells them.
+#[test]
+fn that_a_node_may_start_is_told_to_the_vaults_also_where_the_journal_says_so_already() {
+    let mut host = Host::new();
+    host.vaults = vec!["local".into(), "offsite".into()];
+    host.write_policy();
+    host.run(&["init"]).exits(0);
+    let snapshot = leave(&host);
+    let go = || restoring(&host, "planned-migration", "new", &[]).ends();
+    go().exits(0);
+    let folder = host.env.path("new").join(format!("var/lib/relay-backup/restore/planned-migration-{snapshot}"));
+    let journal = folder.join("journal.jsonl");
+    let lines = fs::read_to_string(&journal).unwrap();
+    let is_start = |line: &&str| line.contains("\"starts\":\"now\"");
+    let start: serde_json::Value = serde_json::from_str(lines.lines().find(is_start).unwrap()).unwrap();
+    let name = start["random"].as_str().unwrap();
+    // As it stands where the run was killed right after that line.
+    let upto: Vec<&str> = lines.lines().take(1 + lines.lines().position(|line| is_start(&line)).unwrap()).collect();
+    fs::write(&journal, format!("{}\n", upto.join("\n"))).unwrap();
+    let claims = |vault: &str| {
+        host.vault_named(vault).root.join(format!("nodes/{}/claims/{snapshot}", crate::support::host::NODE))
+    };
+    for vault in ["local", "offsite"] {
+        fs::remove_file(claims(vault).join(name)).unwrap();
+    }
+    go().exits(0);
+    for vault in ["local", "offsite"] {
+        let told: Vec<String> = fs::read_dir(claims(vault))
+            .unwrap()
+            .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+            .collect();
+        assert_eq!(told.iter().filter(|text| text.contains("was let start")).count(), 1, "{told:?}");
+    }
+}
+
 /// A vault that is a byte copy of another.
 #[test]
 fn two_vaults_with_one_id_are_told_by_every_verb_that_looks() {

@@ -97,7 +97,8 @@ pub(super) fn note_start(
     plan: &Plan,
     journal: &mut Journal,
 ) -> Result<(), Error> {
-    let Some(snapshot) = wanted(plan).filter(|_| journal.lowered.is_none()) else { return Ok(()) };
+    // By every run that comes this far, whatever an earlier one noted: it may have been cut off before the vaults knew.
+    let Some(snapshot) = wanted(plan).filter(|_| !journal.is_start_told) else { return Ok(()) };
     let refused = |reason: String| Error::Refused {
         guard: "twin",
         reason: format!("that the node may start here could not be written beside its claim to {snapshot}: {reason}"),
@@ -108,8 +109,12 @@ pub(super) fn note_start(
     let who = format!("the node was let start with {snapshot} on {}", claim::this_machine());
     let writer = Writer { random, who: &who, at: context.now() };
     match claim::take(&vaults, &reader.node, snapshot, &writer, &randoms(&journal.claims)) {
-        Ok(Claim::OursAlone { .. }) => Ok(()),
-        Ok(other) => Err(refused(format!("{other:?}"))),
+        Ok(Claim::OursAlone { .. }) => {
+            journal.is_start_told = true;
+            Ok(())
+        }
+        Ok(Claim::Others { who }) => Err(refused(format!("others have laid claim to it: {}", who.join(", ")))),
+        Ok(Claim::NotTaken) => Err(refused("it was not taken".to_owned())),
         Err(error) => Err(refused(chain(&error))),
     }
 }

@@ -147,6 +147,8 @@ pub struct Journal {
     pub claims: Vec<String>,
     /// That of this very run, when it has one.
     pub of_this_run: Option<[u8; 16]>,
+    /// Whether this very run has told every vault that the node may start.
+    pub is_start_told: bool,
     /// When the node was first let start on the channel database that this restore placed: what it wrote since is in
     /// no snapshot. A restore that is finished keeps it.
     pub lowered: Option<Timestamp>,
@@ -170,6 +172,7 @@ impl Journal {
             begun: None,
             claims: Vec::new(),
             of_this_run: None,
+            is_start_told: false,
             lowered: None,
             run: None,
             kept: Vec::new(),
